@@ -1,0 +1,5 @@
+"""File formats: thin layers over well-kept libraries, nothing half-written."""
+
+from lora_np.files.weights import load_tensors, save_tensors, write_beside
+
+__all__ = ["load_tensors", "save_tensors", "write_beside"]

@@ -1,0 +1,40 @@
+"""A model as one safetensors file: weights, and its configuration in the metadata."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import safetensors
+
+from lora_np.files.weights import load_tensors, save_tensors
+from lora_np.models.gpt import GPT, GPTConfig
+
+
+def save_model(model: GPT, path: str | Path, dtype: type = np.float32) -> None:
+    """Write weights (rounded to `dtype`) and configuration, whole or not at all.
+
+    Raises OSError, or ValueError for weights that `dtype` cannot hold.
+    """
+    state = {n: a.astype(dtype) for n, a in model.state_dict().items()}
+    for name, array in state.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite as {np.dtype(dtype)}; not saved")
+    save_tensors(path, state, {"config": json.dumps(model.config.as_dict())})
+
+
+def load_model(path: str | Path, dtype: type = np.float32) -> GPT:
+    """The model of a file written by `save_model`, in `dtype`.
+
+    Raises FileNotFoundError, ValueError (corrupt, or no configuration), KeyError.
+    """
+    state = load_tensors(path)
+    with safetensors.safe_open(str(path), "numpy") as file:
+        raw = (file.metadata() or {}).get("config")
+    if raw is None:
+        raise ValueError(f"{path} has no model configuration in its metadata")
+    known = {f.name for f in fields(GPTConfig)}
+    config = GPTConfig(**{k: v for k, v in json.loads(raw).items() if k in known})
+    model = GPT(config, np.random.default_rng(0), dtype)  # every value is replaced
+    model.load_state_dict(state)
+    return model
