@@ -113,6 +113,21 @@ def add_to(y: Array, b: Array) -> Array:
     return y + b
 
 
+def cache_sized(x: Array, entries: int = 32768) -> list:
+    """Indices that cut x into runs of rows of about `entries` numbers each.
+
+    A formula of a dozen passes over a large array is bound by memory; run after run it
+    stays in the cache, two to three times as fast. On a GPU: one run, fewer launches.
+
+    >>> cache_sized(np.zeros((5, 4)), entries=8)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 6, None)]
+    """
+    if x.ndim == 0 or x.size <= entries or get_xp(x) is not np:
+        return [...]
+    rows = max(1, entries * x.shape[0] // x.size)
+    return [slice(i, i + rows) for i in range(0, x.shape[0], rows)]
+
+
 def row_sum(x: Array) -> Array:
     """Sum over the last axis, kept as an axis of length 1, by a matrix product.
 

@@ -6,7 +6,7 @@ x of any shape. Where the derivative is not wanted nothing is saved.
 import math
 from collections.abc import Container
 
-from lora_np.backend import Array, erf, get_xp
+from lora_np.backend import Array, cache_sized, erf, get_xp
 from lora_np.functional.contract import (
     ALL,
     differentiable,
@@ -82,26 +82,17 @@ def gelu_tanh(x: Array, *, needs: Container[str] = ALL) -> tuple[Array, Array | 
     True
     """
     expect_float(x=x)
-    x2 = x * x
-    half_t = x2 * (_C * _K)
-    half_t += _C
-    half_t *= x
-    half_t = get_xp(x).tanh(half_t)
-    half_t *= 0.5
-    if "x" not in needs:
-        half_t += 0.5
-        half_t *= x
-        return half_t, None
-    y = half_t + 0.5  # (1 + t) / 2 ...
-    slope = half_t * half_t
-    slope *= -2.0
-    slope += 0.5  # ... and (1 - t²) / 2
-    x2 *= 3.0 * _C * _K
-    x2 += _C
-    slope *= x2
-    slope *= x
-    slope += y
-    y *= x
+    y = get_xp(x).empty_like(x)
+    slope = get_xp(x).empty_like(x) if "x" in needs else None
+    for part in cache_sized(x):
+        here = x[part]
+        inner = here * here
+        half_t = get_xp(x).tanh(here * (_C + _C * _K * inner))
+        half_t *= 0.5
+        y[part] = here * (0.5 + half_t)
+        if slope is not None:
+            rise = (0.5 - 2.0 * half_t * half_t) * (_C + 3.0 * _C * _K * inner)
+            slope[part] = 0.5 + half_t + here * rise
     return y, slope
 
 

@@ -1,0 +1,250 @@
+"""One problem definition a pair: the keyword arguments of its forward, drawn.
+
+What every problem obeys: pairwise different sizes or a square case, s ≠ 1, B ≠ 0, at
+least two rows, repeated ids, r = 1 as well as r > min(in, out).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from lora_np.lora.dora import row_norm
+from lora_np.reference.draw import Draw
+
+Problem = dict[str, Any]
+
+
+def linear(d: Draw) -> Problem:
+    N, D, M = d.sizes(3)
+    b = d.array(M) if d.integers(0, 3) else None
+    return {"x_ND": d.array(N, D), "W_MD": d.array(M, D), "b_M": b}
+
+
+def embedding(d: Draw) -> Problem:
+    N, V, D = d.sizes(3)
+    return {"ids_N": d.ids(N, V), "E_VD": d.array(V, D)}
+
+
+def layer_norm(d: Draw) -> Problem:
+    N, D = d.sizes(2, low=3)
+    x = d.array(N, D) + np.arange(D)  # no row without variance
+    return {"x_ND": x, "g_D": d.array(D), "b_D": d.array(D),
+            "eps": d.choice([1e-5, 0.1])}  # fmt: skip
+
+
+def rms_norm(d: Draw) -> Problem:
+    N, D = d.sizes(2)
+    eps = d.choice([1e-5, 0.1])
+    return {"x_ND": d.array(N, D), "g_D": d.array(D), "eps": eps}
+
+
+def elementwise(d: Draw) -> Problem:
+    return {"x": 1.5 * d.array(*d.sizes(2)) if not d.whole else d.array(*d.sizes(2))}
+
+
+def relu(d: Draw) -> Problem:
+    x = d.array(*d.sizes(2))
+    x[0, 0] = 0.0  # the kink
+    return {"x": x}
+
+
+def swiglu(d: Draw) -> Problem:
+    shape = d.sizes(2)
+    return {"a": d.array(*shape), "b": d.array(*shape)}
+
+
+def softmax(d: Draw) -> Problem:
+    return {"z": d.array(*d.sizes(d.choice([2, 3])))}
+
+
+def dropout(d: Draw) -> Problem:
+    shape = d.sizes(2)
+    p = d.choice([0.5, 0.75] if d.whole else [0.1, 0.5])
+    return {"x": d.array(*shape), "mask": d.mask(*shape), "p": p}
+
+
+def _targets(d: Draw, N: int, V: int) -> np.ndarray:
+    target = d.ids(N, V)
+    if N > 2:
+        target[1] = -100
+    return target
+
+
+def cross_entropy(d: Draw) -> Problem:
+    N, V = d.sizes(2, low=3)
+    return {"z_NV": 2 * d.array(N, V), "target_N": _targets(d, N, V),
+            "reduction": d.choice(["mean", "sum"])}  # fmt: skip
+
+
+def linear_cross_entropy(d: Draw) -> Problem:
+    N, D, V = d.sizes(3, low=3)
+    return {"h_ND": d.array(N, D), "W_VD": d.array(V, D), "target_N": _targets(d, N, V),
+            "reduction": d.choice(["mean", "sum"]), "piece": 2}  # fmt: skip
+
+
+def rotary(d: Draw) -> Problem:
+    B, T, H = d.sizes(3, high=4)
+    K = d.choice([4, 6])
+    return {"x_BTHK": d.array(B, T, H, K), "position_T": np.arange(1, T + 1),
+            "base": d.choice([100.0, 10000.0])}  # fmt: skip
+
+
+def _heads(d: Draw) -> tuple[int, int, int]:
+    """(query heads, key heads, head size): grouped two times in three."""
+    groups, share = d.choice([(2, 1), (2, 2), (1, 3)])
+    return groups * share, groups, d.choice([2, 4])
+
+
+def _padding(d: Draw, B: int, S: int) -> np.ndarray | None:
+    if d.integers(0, 1) == 0:
+        return None
+    mask = np.ones((B, S), bool)
+    mask[0, -1] = False  # padded on the right
+    mask[-1, 0] = d.choice([True, False])  # and on the left: a query that sees nothing
+    return mask
+
+
+def attention(d: Draw) -> Problem:
+    H, G, K = _heads(d)
+    B, T = d.sizes(2, high=4)
+    causal = d.choice([True, False])
+    S = T + d.choice([0, 1, 2])
+    return {"q_BTHK": d.array(B, T, H, K), "k_BSGK": d.array(B, S, G, K),
+            "v_BSGK": d.array(B, S, G, K), "causal": causal,
+            "key_mask_BS": _padding(d, B, S)}  # fmt: skip
+
+
+def qkv_attention(d: Draw) -> Problem:
+    H, G, K = _heads(d)
+    B, T = d.sizes(2, high=4)
+    return {"qkv_NC": d.array(B * T, (H + 2 * G) * K), "batch": B, "heads": H,
+            "kv_heads": G, "causal": d.choice([True, False]),
+            "key_mask_BS": _padding(d, B, T),
+            "rotary_base": d.choice([None, 100.0])}  # fmt: skip
+
+
+def conv2d(d: Draw) -> Problem:
+    g = d.choice([1, 2])
+    C, O = g * d.choice([1, 2]), g * d.choice([1, 3])
+    h, w = d.choice([(1, 2), (2, 3), (3, 2), (2, 2)])
+    stride, padding, dilation = d.choice([1, (2, 1)]), d.choice([0, (1, 2)]), d.choice(
+        [1, (1, 2)]
+    )
+    H, W = d.choice([(5, 6), (4, 7), (6, 6)])
+    return {"x_BCHW": d.array(2, C, H, W), "W_OChw": d.array(O, C // g, h, w),
+            "b_O": d.array(O), "stride": stride, "padding": padding,
+            "dilation": dilation, "groups": g}  # fmt: skip
+
+
+def conv1d(d: Draw) -> Problem:
+    g = d.choice([1, 2])
+    C, O, k = g * d.choice([1, 2]), g * d.choice([1, 3]), d.choice([2, 3])
+    return {"x_BCT": d.array(2, C, d.choice([6, 7])), "W_OCk": d.array(O, C // g, k),
+            "b_O": d.array(O), "stride": d.choice([1, 2]), "padding": d.choice([0, 1]),
+            "dilation": d.choice([1, 2]), "groups": g}  # fmt: skip
+
+
+def lstm_cell(d: Draw) -> Problem:
+    N, D, H = d.sizes(3, high=4)
+    return {"x_ND": d.array(N, D), "h_NH": d.array(N, H), "c_NH": d.array(N, H),
+            "Wx_4HD": d.array(4 * H, D), "Wh_4HH": d.array(4 * H, H),
+            "b_4H": d.array(4 * H)}  # fmt: skip
+
+
+def lstm(d: Draw) -> Problem:
+    cell = lstm_cell(d)
+    N, D = cell.pop("x_ND").shape
+    half = {k: 0.5 * v for k, v in cell.items()}
+    return {"x_TND": d.array(3, N, D), **half}
+
+
+def lora_linear(d: Draw) -> Problem:
+    N, D, M = d.sizes(3)
+    R = d.rank(D, M)
+    p: Problem = {"x_ND": d.array(N, D), "W_MD": d.array(M, D),
+                  "b_M": d.array(M) if d.integers(0, 3) else None,
+                  "A_RD": d.array(R, D), "B_MR": d.array(M, R), "s": d.scale()}  # fmt: skip
+    if d.integers(0, 1):
+        p |= {"mask_ND": d.mask(N, D), "p": 0.5 if d.whole else d.choice([0.1, 0.5])}
+    return p
+
+
+def lora_embedding(d: Draw) -> Problem:
+    N, V, D = d.sizes(3)
+    R = d.rank(V, D)
+    return {"ids_N": d.ids(N, V), "E_VD": d.array(V, D), "A_RV": d.array(R, V),
+            "B_DR": d.array(D, R), "s": d.scale()}  # fmt: skip
+
+
+def lora_tied(d: Draw) -> Problem:
+    N, V, D, P = d.sizes(4)
+    R = d.rank(V, D)
+    return {"ids_N": d.ids(N, V), "h_PD": d.array(P, D), "E_VD": d.array(V, D),
+            "A_RD": d.array(R, D), "B_VR": d.array(V, R), "s": d.scale()}  # fmt: skip
+
+
+def lora_conv2d(d: Draw) -> Problem:
+    p = conv2d(d)
+    O, _, h, w = p["W_OChw"].shape
+    g = p["groups"]
+    R = g * d.choice([1, 2])
+    p |= {"A_RChw": d.array(R, *p["W_OChw"].shape[1:]),
+          "B_OR11": d.array(O, R // g, 1, 1), "s": d.scale()}  # fmt: skip
+    if d.integers(0, 1):
+        p |= {"mask": d.mask(*p["x_BCHW"].shape), "p": 0.5}
+    return p
+
+
+def lora_conv1d(d: Draw) -> Problem:
+    p = conv1d(d)
+    O, g = p["W_OCk"].shape[0], p["groups"]
+    R = g * d.choice([1, 2])
+    p |= {"A_RCk": d.array(R, *p["W_OCk"].shape[1:]), "B_OR1": d.array(O, R // g, 1),
+          "s": d.scale()}  # fmt: skip
+    if d.integers(0, 1):
+        p |= {"mask": d.mask(*p["x_BCT"].shape), "p": 0.5}
+    return p
+
+
+def _qkv_factors(d: Draw, D: int, widths: tuple, needed: str) -> Problem:
+    factors: Problem = {}
+    letters = {"q": "Q", "k": "K", "v": "K"}
+    for part, width in zip("qkv", widths, strict=True):
+        R = d.rank(D, width)
+        adapted = part in needed
+        factors[f"A{part}_RD"] = d.array(R, D) if adapted else None
+        factors[f"B{part}_{letters[part]}R"] = d.array(width, R) if adapted else None
+    return factors
+
+
+def lora_qkv(d: Draw) -> Problem:
+    N, D = d.sizes(2)
+    widths = d.choice([(4, 2, 2), (3, 3, 3), (6, 2, 2)])
+    parts = d.choice(["q", "v", "qv", "kv", "qkv"])
+    C = sum(widths)
+    return {"x_ND": d.array(N, D), "W_CD": d.array(C, D),
+            "b_C": d.array(C) if d.integers(0, 1) else None,
+            **_qkv_factors(d, D, widths, parts), "s": d.scale(), "widths": widths}  # fmt: skip
+
+
+def lora_self_attention(d: Draw) -> Problem:
+    H, G, K = d.choice([(2, 1, 2), (2, 2, 2), (4, 2, 2)])
+    B, T = d.choice([(2, 3), (2, 2), (3, 2)])
+    D = d.choice([3, 5, H * K])
+    R, P = d.rank(D, H * K), H * K
+    return {"x_ND": 0.7 * d.array(B * T, D), "W_CD": 0.7 * d.array((H + 2 * G) * K, D),
+            "Wo_DP": d.array(D, P), **_qkv_factors(d, D, (P, G * K, G * K), "qkv"),
+            "Ao_RP": d.array(R, P), "Bo_DR": d.array(D, R), "s": 0.3, "batch": B,
+            "heads": H, "kv_heads": G, "causal": d.choice([True, False]),
+            "key_mask_BS": _padding(d, B, T)}  # fmt: skip
+
+
+def dora_linear(d: Draw) -> Problem:
+    p = lora_linear(d)
+    p.pop("mask_ND", None), p.pop("p", None)
+    return p | {"m_M": np.abs(d.array(p["W_MD"].shape[0])) + 0.5}
+
+
+def dora_constant_norm(d: Draw) -> Problem:
+    p = dora_linear(d)
+    return p | {"norm_M": row_norm(p["W_MD"] + p["s"] * p["B_MR"] @ p["A_RD"])}
