@@ -30,7 +30,7 @@ def relu(x: Array, *, needs: Container[str] = ALL) -> tuple[Array, Array | None]
     """
     expect_float(x=x)
     above = x.real > 0
-    y = get_xp(x).where(above, x, 0 * above)
+    y = get_xp(x).where(above, x, get_xp(x).zeros_like(x))
     return y, above.astype(x.real.dtype) if "x" in needs else None
 
 

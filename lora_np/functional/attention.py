@@ -194,6 +194,8 @@ def qkv_attention(
     >>> qkv_attention(np.zeros((6, 16)), batch=2, heads=2, kv_heads=1)[0].shape
     (6, 8)
     """
+    expect_float(qkv=qkv_NC)
+    expect_shape("qkv_NC", qkv_NC, (None, None), "flatten batch and time to rows first")
     q, k, v = split_qkv(qkv_NC, batch, heads, kv_heads or heads)
     turn_q = turn_k = None
     if rotary_base is not None:

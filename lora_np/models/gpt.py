@@ -19,7 +19,7 @@ from lora_np.nn.layers import (
     Linear,
     Rng,
 )
-from lora_np.nn.module import Module
+from lora_np.nn.module import Module, Parameter
 from lora_np.nn.recompute import recompute
 from lora_np.tape import Tensor
 
@@ -40,6 +40,7 @@ class GPTConfig:
     n_kv_head: int | None = None
     dropout: float = 0.0
     layer_norm_epsilon: float = 1e-5
+    initializer_range: float = 0.02
     tie_word_embeddings: bool = True
 
     def as_dict(self) -> dict:
@@ -52,7 +53,7 @@ class MLP(Module):
 
     def __init__(self, config: GPTConfig, rng: Rng, out_std: float, dtype: type):
         D = config.n_embd
-        self.c_fc = Linear(D, 4 * D, rng, std=0.02, dtype=dtype)
+        self.c_fc = Linear(D, 4 * D, rng, std=config.initializer_range, dtype=dtype)
         self.c_proj = Linear(4 * D, D, rng, std=out_std, dtype=dtype)
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> Tensor:
@@ -64,11 +65,12 @@ class Block(Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): pre-norm, as in GPT-2."""
 
     def __init__(self, config: GPTConfig, rng: Rng, dtype: type):
-        out_std = 0.02 / (2 * config.n_layer) ** 0.5  # GPT-2: residual paths start small
+        std = config.initializer_range
+        out_std = std / (2 * config.n_layer) ** 0.5  # GPT-2: residual paths start small
         D, eps = config.n_embd, config.layer_norm_epsilon
         self.ln_1 = LayerNorm(D, eps, dtype)
         self.attn = Attention(
-            D, config.n_head, rng, config.n_kv_head, 0.02, out_std, dtype
+            D, config.n_head, rng, config.n_kv_head, std, out_std, dtype
         )
         self.ln_2 = LayerNorm(D, eps, dtype)
         self.mlp = MLP(config, rng, out_std, dtype)
@@ -94,21 +96,23 @@ class GPT(Module):
 
     def __init__(self, config: GPTConfig, rng: Rng, dtype: type = np.float32):
         self.config, D = config, config.n_embd
-        self.wte = Embedding(config.vocab_size, D, rng, dtype=dtype)
-        self.wpe = Embedding(config.n_positions, D, rng, std=0.01, dtype=dtype)
+        std = config.initializer_range
+        self.wte = Embedding(config.vocab_size, D, rng, std, dtype)
+        self.wpe = Embedding(config.n_positions, D, rng, std / 2, dtype)
         self.drop = Dropout(config.dropout)
         self.h = [Block(config, rng, dtype) for _ in range(config.n_layer)]
         self.ln_f = LayerNorm(D, config.layer_norm_epsilon, dtype)
         self.lm_head: Linear | None = None
         if not config.tie_word_embeddings:
-            self.lm_head = Linear(D, config.vocab_size, rng, False, 0.02, dtype)
+            self.lm_head = Linear(D, config.vocab_size, rng, False, std, dtype)
         self.checkpoint_blocks = False
 
     def untie(self) -> None:
         """Give the head a matrix of its own, a copy of the embedding's."""
         if self.lm_head is None:
+            weight = self.head().data.copy()
             self.lm_head = Linear(1, 1, np.random.default_rng(0), bias=False)
-            self.lm_head.weight.data = self.head().data.copy()
+            self.lm_head.weight = Parameter(weight)
 
     def head(self) -> Tensor:
         """The output matrix (V, D): the embedding's own when tied."""

@@ -14,20 +14,23 @@ class Draw:
     """A source of problems.
 
     whole: arrays hold small integers, none of them 0 (for the exact method); else
-    normal numbers.
+    normal numbers. square: True or False forces the square case or forbids it.
 
     >>> d = Draw.seeded(0); len(set(d.sizes(3))) in (1, 3)
     True
     """
 
-    def __init__(self, integers: Callable[[int, int], int], whole: bool = False):
-        self.integers, self.whole = integers, whole
+    def __init__(
+        self, integers: Callable[[int, int], int], whole: bool = False,
+        square: bool | None = None,
+    ):  # fmt: skip
+        self.integers, self.whole, self.square = integers, whole, square
 
     @classmethod
-    def seeded(cls, seed: int, whole: bool = False) -> "Draw":
+    def seeded(cls, seed: int, whole: bool = False, square: bool | None = None) -> "Draw":
         """Problems from a NumPy generator with this seed."""
-        rng = np.random.default_rng(seed)
-        return cls(lambda low, high: int(rng.integers(low, high + 1)), whole)
+        rng = np.random.default_rng([seed, whole])
+        return cls(lambda low, high: int(rng.integers(low, high + 1)), whole, square)
 
     def sizes(self, count: int, low: int = 2, high: int = 6) -> list[int]:
         """Pairwise different sizes, or (one time in four) all equal: the square case.
@@ -35,7 +38,8 @@ class Draw:
         With different sizes a transposed product raises; with equal ones only its
         values are wrong. Each hides faults that the other shows.
         """
-        if self.integers(0, 3) == 0:
+        square = self.integers(0, 3) == 0 if self.square is None else self.square
+        if square:
             return [self.integers(low, high)] * count
         room = list(range(low, max(high, low + count) + 1))
         return [room.pop(self.integers(0, len(room) - 1)) for _ in range(count)]

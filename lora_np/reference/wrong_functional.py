@@ -219,7 +219,7 @@ def _mean_of_means(h_ND: Any, W_VD: Any, target_N: Any, reduction: str, piece: i
         for i in cuts if (target_N[i:i + piece] != IGNORE).any()
     ]
     n = len(parts)
-    dh, at = np.zeros(h_ND.shape), 0
+    dh, at = np.zeros(h_ND.shape, np.result_type(h_ND, W_VD)), 0
     for i in cuts:
         if (target_N[i:i + piece] != IGNORE).any():
             dh[i:i + piece], at = parts[at][1][0] / n, at + 1

@@ -1,0 +1,131 @@
+"""Hand pair = tape of primitives = numerical derivative, for every pair; and every kept
+wrong implementation is rejected."""
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lora_np.functional
+import lora_np.lora
+from lora_np.cli.check import certify_pair
+from lora_np.reference import PAIRS, WRONG, Draw, check_pair, pair, wrong
+from lora_np.reference.strategies import draws
+
+
+@pytest.mark.parametrize("name", [p.name for p in PAIRS])
+@given(data=st.data())
+def test_three_witnesses_agree(name, data):
+    rows = check_pair(pair(name), lambda whole: data.draw(draws(whole)))
+    assert [str(r) for r in rows if r.passed is False] == []
+    methods = {r.method for r in rows if r.passed}
+    assert {"tape", "central"} <= methods
+    if not isinstance(pair(name).exact, str):
+        assert "exact" in methods
+    if pair(name).analytic is True:
+        assert "complex" in methods
+
+
+@pytest.mark.parametrize("name", [p.name for p in PAIRS])
+def test_every_input_is_certified_or_absent(name):
+    """No gradient slips through: each name in wrt has a row in some case."""
+    seen = {r.array for r in certify_pair(pair(name), seed=1, cases=8)}
+    assert {"d" + n for n in pair(name).wrt} <= seen
+
+
+def backward_functions():
+    found = {}
+    for room in (lora_np.functional, lora_np.lora):
+        for info in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
+            module = importlib.import_module(info.name)
+            for name, f in inspect.getmembers(module, inspect.isfunction):
+                if name.endswith("_backward") and f.__module__ == module.__name__:
+                    found[name] = f
+    return found
+
+
+def unregistered(functions):
+    registered = {p.backward for p in PAIRS}
+    return sorted(n for n, f in functions.items() if f not in registered)
+
+
+def test_every_backward_is_registered():
+    assert len(backward_functions()) >= 25
+    assert unregistered(backward_functions()) == []
+
+
+def test_an_unregistered_backward_is_noticed():
+    def new_layer_backward(dy, cache):
+        return (dy,)
+
+    assert unregistered({"new_layer_backward": new_layer_backward}) == [
+        "new_layer_backward"
+    ]
+
+
+@pytest.mark.parametrize("name", [p.name for p in PAIRS])
+def test_every_pair_has_wrong_implementations(name):
+    own = [w for w in WRONG if w.pair == name]
+    assert len(own) >= 3
+    assert all(w.why and (w.forward or w.backward) for w in own)
+    assert len({w.name for w in own}) == len(own)
+
+
+def rejection(w, cases=8):
+    """Arrays that fail in the first case that notices the wrong implementation."""
+    for case in range(cases):
+        square = {0: False, 1: True}.get(case)
+        rows = check_pair(
+            pair(w.pair),
+            lambda whole, case=case, square=square: Draw.seeded(case, whole, square),
+            w.forward,
+            w.backward,
+        )
+        failed = {r.array for r in rows if r.passed is False}
+        if failed:
+            return failed
+    return set()
+
+
+@pytest.mark.parametrize("label", [w.label for w in WRONG])
+def test_every_wrong_implementation_is_rejected(label):
+    assert rejection(wrong(label)), f"nothing noticed: {wrong(label).why}"
+
+
+# Faults that change a shape, so that the next product raises; all others must be
+# rejected by their values.
+RAISING = {"linear:dx_with_W_transposed"} | {
+    f"{layer}:{what}"
+    for layer in ("conv1d", "conv2d", "lora_conv1d", "lora_conv2d")
+    for what in ("dilation_ignored", "padding_ignored", "dilation_dropped", "padding_dropped")
+}
+
+
+def test_wrong_implementations_fail_by_value_not_by_raising():
+    raised = {w.label for w in WRONG if rejection(w) == {"(raised)"}}
+    assert raised <= RAISING
+
+
+def test_unknown_names_list_what_there_is():
+    with pytest.raises(KeyError, match="lora_linear"):
+        pair("lora_linaer")
+    with pytest.raises(KeyError, match="linear:db_mean"):
+        wrong("linear:nope")
+
+
+def test_problems_obey_the_rules_for_inputs():
+    """Different sizes and square ones, α ≠ r, B ≠ 0, N ≥ 2, repeats, r = 1 and large."""
+    shapes, ranks = set(), set()
+    for seed in range(40):
+        p = pair("lora_linear").problem(Draw.seeded(seed))
+        N, D = p["x_ND"].shape
+        M, R = p["B_MR"].shape
+        assert N >= 2 and p["B_MR"].all() and p["s"] != 1
+        shapes.add(len({N, D, M}))
+        ranks.add("one" if R == 1 else "large" if min(D, M) < R else "between")
+        e = pair("lora_embedding").problem(Draw.seeded(seed))
+        assert len(set(e["ids_N"])) < len(e["ids_N"])
+    assert shapes == {1, 3} and ranks == {"one", "large", "between"}
