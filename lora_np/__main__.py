@@ -7,7 +7,7 @@ import sys
 # sets the variable keeps their value.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from lora_np.cli.main import main  # noqa: E402
+from lora_np.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,7 +22,7 @@ class Node:
     `value` and `grad` are kept for drawing only, under `recording()`.
     """
 
-    __slots__ = ("op", "parents", "backward", "leaf", "shape", "value", "grad", "freed")
+    __slots__ = ("backward", "freed", "grad", "leaf", "op", "parents", "shape", "value")
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ def no_grad() -> Any:
 
 
 def enable_grad() -> Any:
-    """Record again inside `with enable_grad():` (a recomputation under no_grad needs it).
+    """Record again inside `with enable_grad():` (recomputing under no_grad needs it).
 
     >>> with no_grad():
     ...     with enable_grad(): grad_enabled()
@@ -115,7 +115,7 @@ def recording() -> Any:
 
 
 def topological(root: Node) -> list[Node]:
-    """Every node below `root`, parents before children; an explicit stack, no recursion.
+    """Every node below `root`, parents before children; a stack, no recursion.
 
     Raises RuntimeError when the graph was used and freed.
 
@@ -146,7 +146,7 @@ def run_backward(root: Node, gradient: Any) -> None:
     """Send `gradient` from `root` down to the leaves, each node once, children first.
 
     A node's gradient is complete when its turn comes, because all its children came
-    before. Gradients add; they are never changed in place, since two nodes may share one.
+    before. Gradients add, never in place, since two nodes may share one array.
 
     >>> import numpy as np
     >>> from lora_np.tape import Tensor

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_np.backend import Array, get_xp, to_host
+from lora_np.backend import get_xp, to_host
 
 COMPLEX_LIMIT = 1e-13
 CENTRAL_LIMIT = 1e-7
@@ -192,7 +192,7 @@ def _with_kinks(
     compare: Callable, array: str, method: str, got: Any, want: np.ndarray,
     kink: np.ndarray, sides: tuple, floor: float,
 ) -> Row:  # fmt: skip
-    """At a kink any value between the two slopes is a subgradient; elsewhere as usual."""
+    """At a kink any value between the slopes is a subgradient; elsewhere as usual."""
     n = int(kink.sum())
     if got is None or to_host(got).shape != want.shape:
         return compare(array, method, got, want, 0)
@@ -281,7 +281,9 @@ def certify(
     bound = _bind(f, inputs)
     names = _names(f, bound, wrt)
     _check_inputs(bound, names)
-    before = {n: to_host(bound[n]).copy() for n in filter(None, names) if bound[n] is not None}
+    before = {
+        n: to_host(bound[n]).copy() for n in filter(None, names) if bound[n] is not None
+    }
     y, cache = f(**bound)
     G = _cotangents(y, rng, whole=not isinstance(exact, str))
     place = [get_xp(part).asarray(g) for g, part in zip(G, _outputs(y), strict=True)]

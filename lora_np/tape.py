@@ -43,7 +43,7 @@ class Tensor:
     array([6.])
     """
 
-    __slots__ = ("data", "grad", "node", "name", "__weakref__")
+    __slots__ = ("__weakref__", "data", "grad", "name", "node")
     __array_ufunc__ = None  # so that array @ tensor asks Tensor.__rmatmul__
 
     def __init__(self, data: Array, requires_grad: bool = False, name: str = ""):
@@ -351,7 +351,7 @@ def lift(
 ) -> Callable[..., Any]:
     """f on Tensors: one node, whose backward is f_backward.
 
-    f(..., needs=…) -> (y, cache), y an array or a tuple of arrays; f_backward(dy, cache)
+    f(..., needs=…) -> (y, cache), y an array or a tuple of them; f_backward(dy, cache)
     -> gradients of the inputs in `wrt` (default f.wrt, else all of f's parameters), by
     short names ("x" for x_ND). Arguments that are no Tensors are constants.
     Raises TypeError when a tensor that needs a gradient is given for an input that has

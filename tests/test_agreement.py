@@ -100,7 +100,12 @@ def test_every_wrong_implementation_is_rejected(label):
 RAISING = {"linear:dx_with_W_transposed"} | {
     f"{layer}:{what}"
     for layer in ("conv1d", "conv2d", "lora_conv1d", "lora_conv2d")
-    for what in ("dilation_ignored", "padding_ignored", "dilation_dropped", "padding_dropped")
+    for what in (
+        "dilation_ignored",
+        "padding_ignored",
+        "dilation_dropped",
+        "padding_dropped",
+    )
 }
 
 
@@ -117,7 +122,7 @@ def test_unknown_names_list_what_there_is():
 
 
 def test_problems_obey_the_rules_for_inputs():
-    """Different sizes and square ones, α ≠ r, B ≠ 0, N ≥ 2, repeats, r = 1 and large."""
+    """Different and square sizes, α ≠ r, B ≠ 0, N ≥ 2, repeats, r = 1 and large."""
     shapes, ranks = set(), set()
     for seed in range(40):
         p = pair("lora_linear").problem(Draw.seeded(seed))

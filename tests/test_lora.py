@@ -91,7 +91,9 @@ def test_both_zero_is_dead_and_one_zero_is_not():
 
 def gradients(p, dy, **changed):
     y, cache = L.lora_linear(**{**p, **changed})
-    return dict(zip(("x", "b", "A", "B"), L.lora_linear_backward(dy, cache), strict=True))
+    return dict(
+        zip(("x", "b", "A", "B"), L.lora_linear_backward(dy, cache), strict=True)
+    )
 
 
 @given(linear_problems)
@@ -99,7 +101,11 @@ def test_gradients_are_those_of_the_dense_update(p):
     """dA = s Bᵀ dW and dB = s dW Aᵀ with dW = dyᵀ x_d, which is never formed."""
     dy = rng().normal(size=(p["x_ND"].shape[0], p["W_MD"].shape[0]))
     g = gradients(p, dy)
-    xd = p["x_ND"] if p.get("mask_ND") is None else p["x_ND"] * p["mask_ND"] / (1 - p["p"])
+    xd = (
+        p["x_ND"]
+        if p.get("mask_ND") is None
+        else p["x_ND"] * p["mask_ND"] / (1 - p["p"])
+    )
     dW, s = dy.T @ xd, p["s"]
     np.testing.assert_allclose(g["A"], s * p["B_MR"].T @ dW, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(g["B"], s * dW @ p["A_RD"].T, rtol=1e-9, atol=1e-12)
@@ -116,10 +122,14 @@ def test_output_depends_on_the_product_alone(p):
     M = rng().normal(size=(r, r)) + 3 * np.eye(r)
     turned = {"A_RD": M @ p["A_RD"], "B_MR": p["B_MR"] @ np.linalg.inv(M)}
     y = L.lora_linear(**p)[0]
-    np.testing.assert_allclose(L.lora_linear(**{**p, **turned})[0], y, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(
+        L.lora_linear(**{**p, **turned})[0], y, rtol=1e-8, atol=1e-8
+    )
     base = L.lora_linear(**{**p, "s": 0.0})[0]
     b = 0.0 if p["b_M"] is None else p["b_M"]
-    np.testing.assert_allclose(base, p["x_ND"] @ p["W_MD"].T + b, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        base, p["x_ND"] @ p["W_MD"].T + b, rtol=1e-12, atol=1e-12
+    )
     delta = L.delta_weight(p["A_RD"], p["B_MR"], p["s"])
     assert np.linalg.matrix_rank(delta) <= r
 
@@ -136,7 +146,9 @@ def test_the_mean_over_masks_is_evaluation_mode(p):
         mask = np.array([bits], bool)
         weight = np.prod(np.where(mask, 1 - q, q))
         total = total + weight * L.lora_linear(x, **given_, mask_ND=mask, p=q)[0]
-    np.testing.assert_allclose(total, L.lora_linear(x, **given_)[0], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        total, L.lora_linear(x, **given_)[0], rtol=1e-9, atol=1e-9
+    )
 
 
 @given(st.integers(0, 10**6))
@@ -203,29 +215,47 @@ def test_merge_and_round_trip_stay_within_their_bounds(p, dtype):
     round_trip = L.round_trip_bound(W, A, B, s)
     assert (np.abs(back.astype(wide) - W) <= round_trip).all()
     # and the bounds are worth something: a few units in the last place
-    size = np.abs(exact).max() + np.abs(W).max() + np.abs(s) * (np.abs(B) @ np.abs(A)).max()
-    assert round_trip.max() <= 12 * np.finfo(dtype).eps * size + 1e-6 * (dtype == np.float16)
+    size = (
+        np.abs(exact).max()
+        + np.abs(W).max()
+        + np.abs(s) * (np.abs(B) @ np.abs(A)).max()
+    )
+    assert round_trip.max() <= 12 * np.finfo(dtype).eps * size + 1e-6 * (
+        dtype == np.float16
+    )
 
 
 def test_a_merge_that_ignores_the_scale_breaks_the_bound():
-    W, A, B = rng().normal(size=(3, 4)), rng(1).normal(size=(2, 4)), rng(2).normal(size=(3, 2))
+    W, A, B = (
+        rng().normal(size=(3, 4)),
+        rng(1).normal(size=(2, 4)),
+        rng(2).normal(size=(3, 2)),
+    )
     wrong = L.merge(W, L.delta_weight(A, B, 1.0))
     exact = W + 0.5 * B @ A
     assert (np.abs(wrong - exact) > L.merge_bound(W, A, B, 0.5)).any()
 
 
 def test_embedding_bound_takes_the_transposed_layout():
-    E, A, B = np.ones((7, 3), np.float32), rng().normal(size=(2, 7)), rng(1).normal(size=(3, 2))
+    E, A, B = (
+        np.ones((7, 3), np.float32),
+        rng().normal(size=(2, 7)),
+        rng(1).normal(size=(3, 2)),
+    )
     assert L.merge_bound(E, A, B, 0.5).shape == E.shape
     assert L.round_trip_bound(E, A, B, 0.5).shape == E.shape
 
 
 def test_merging_in_any_order_agrees_within_rounding():
     W = rng().normal(size=(4, 5))
-    d1, d2 = (L.delta_weight(rng(i).normal(size=(2, 5)), rng(i + 5).normal(size=(4, 2)), 0.5)
-              for i in (1, 2))  # fmt: skip
+    d1, d2 = (
+        L.delta_weight(rng(i).normal(size=(2, 5)), rng(i + 5).normal(size=(4, 2)), 0.5)
+        for i in (1, 2)
+    )
     one, two = L.merge(L.merge(W, d1), d2), L.merge(L.merge(W, d2), d1)
-    np.testing.assert_allclose(one, two, rtol=0, atol=4 * np.finfo(float).eps * np.abs(one).max())
+    np.testing.assert_allclose(
+        one, two, rtol=0, atol=4 * np.finfo(float).eps * np.abs(one).max()
+    )
 
 
 def test_merge_errors():
@@ -242,7 +272,11 @@ def test_merge_errors():
 
 
 def dora():
-    W, A, B = rng(1).normal(size=(5, 4)), rng(2).normal(size=(2, 4)), rng(3).normal(size=(5, 2))
+    W, A, B = (
+        rng(1).normal(size=(5, 4)),
+        rng(2).normal(size=(2, 4)),
+        rng(3).normal(size=(5, 2)),
+    )
     m = np.abs(rng(4).normal(size=5)) + 0.5
     return {"x_ND": rng().normal(size=(6, 4)), "W_MD": W, "b_M": rng(5).normal(size=5),
             "A_RD": A, "B_MR": B, "m_M": m, "s": 0.7}  # fmt: skip
@@ -252,7 +286,9 @@ def test_dora_starts_as_the_base():
     p = dora() | {"B_MR": np.zeros((5, 2))}
     p["m_M"] = L.row_norm(p["W_MD"])
     y, _ = L.dora_linear(**p)
-    np.testing.assert_allclose(y, p["x_ND"] @ p["W_MD"].T + p["b_M"], rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(
+        y, p["x_ND"] @ p["W_MD"].T + p["b_M"], rtol=1e-13, atol=1e-13
+    )
 
 
 def test_the_detached_norm_is_not_the_derivative():

@@ -41,7 +41,9 @@ def ids(batch=2, time=6, seed=2):
 
 
 def config(**changes):
-    return LoraConfig(**{"r": 3, "lora_alpha": 5, "target_modules": ["c_attn"], **changes})
+    return LoraConfig(
+        **{"r": 3, "lora_alpha": 5, "target_modules": ["c_attn"], **changes}
+    )
 
 
 def shake(model, seed=4):
@@ -105,13 +107,17 @@ def test_train_and_eval_reach_every_module():
     model.train()
     with pytest.raises(ValueError, match="needs rng"):
         model.logits(ids())
-    assert not np.array_equal(model.logits(ids(), rng(0)).data, model.logits(ids(), rng(1)).data)
+    assert not np.array_equal(
+        model.logits(ids(), rng(0)).data, model.logits(ids(), rng(1)).data
+    )
 
 
 def test_layers_by_themselves():
     x = Tensor(rng().normal(size=(4, 3)))
     assert Linear(3, 2, rng(), bias=False)(x).shape == (4, 2)
-    np.testing.assert_allclose(LayerNorm(3, dtype=np.float64)(x).data.mean(1), 0, atol=1e-12)
+    np.testing.assert_allclose(
+        LayerNorm(3, dtype=np.float64)(x).data.mean(1), 0, atol=1e-12
+    )
     assert Embedding(5, 2, rng())(np.array([0, 4])).shape == (2, 2)
     with pytest.raises(ValueError, match="at 1 nothing passes"):
         Dropout(1.0)
@@ -128,7 +134,12 @@ def test_gpt_gradient_is_certified():
     shake(model)
     target = ids(seed=3)
     target[0, 1] = -100
-    chosen = ["wte.weight", "h.0.attn.c_attn.weight", "h.1.mlp.c_proj.bias", "ln_f.weight"]
+    chosen = [
+        "wte.weight",
+        "h.0.attn.c_attn.weight",
+        "h.1.mlp.c_proj.bias",
+        "ln_f.weight",
+    ]
     own = dict(model.named_parameters())
 
     def f(a, b, c, d):
@@ -197,10 +208,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(dropout):
 
 
 def test_checkpointing_that_draws_new_masks_would_be_noticed(monkeypatch):
+    import sys
+
     from lora_np.nn import recompute as module_function
     from lora_np.nn.recompute import recompute as function
-
-    import sys
 
     module = sys.modules[function.__module__]
     monkeypatch.setattr(module, "_replay", lambda block, x, rng, state: block(x, rng))
@@ -266,7 +277,9 @@ def test_frozen_weights_get_no_gradient_and_do_not_move():
         model.loss(ids(), ids(seed=3)).backward()
         optimizer.step()
     assert all(p.grad is None for n, p in model.named_parameters() if "lora_" not in n)
-    assert all(not np.array_equal(p.data, start[n]) for n, p in model.trainable().items())
+    assert all(
+        not np.array_equal(p.data, start[n]) for n, p in model.trainable().items()
+    )
     remove_lora(model)
     after = model.state_dict()
     assert after.keys() == before.keys()
@@ -275,7 +288,10 @@ def test_frozen_weights_get_no_gradient_and_do_not_move():
 
 def test_target_patterns():
     model = gpt()
-    assert find_targets(model, ["attn.c_proj"]) == ["h.0.attn.c_proj", "h.1.attn.c_proj"]
+    assert find_targets(model, ["attn.c_proj"]) == [
+        "h.0.attn.c_proj",
+        "h.1.attn.c_proj",
+    ]
     assert len(find_targets(model, ["c_proj"])) == 4
     assert find_targets(model, r"h\.1\.mlp\..*") == ["h.1.mlp.c_fc", "h.1.mlp.c_proj"]
     assert len(find_targets(model, "all-linear")) == 8
@@ -291,8 +307,10 @@ def test_target_patterns():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"r": 0}, "r must be 1"), ({"lora_dropout": 1.0}, "less than 1"),
-        ({"lora_dropout": -0.1}, "at least 0"), ({"bias": "some"}, "bias must be one of"),
+        ({"r": 0}, "r must be 1"),
+        ({"lora_dropout": 1.0}, "less than 1"),
+        ({"lora_dropout": -0.1}, "at least 0"),
+        ({"bias": "some"}, "bias must be one of"),
         ({"target_modules": []}, "target_modules is empty"),
         ({"target_modules": None}, "target_modules is empty"),
         ({"init_lora_weights": "zeros"}, "never train"),
@@ -300,7 +318,7 @@ def test_target_patterns():
         ({"use_dora": True, "lora_dropout": 0.1}, "not offered"),
         ({"lora_alpha": float("inf")}, "finite"),
     ],
-)  # fmt: skip
+)
 def test_config_errors(changes, message):
     with pytest.raises(ValueError, match=message):
         config(**changes)
@@ -311,7 +329,9 @@ def test_attach_errors_leave_the_model_alone():
     with pytest.raises(ValueError, match="nothing is called"):
         attach_lora(model, config(target_modules=["nope"]), rng())
     with pytest.raises(ValueError, match="wte is none"):
-        attach_lora(model, config(target_modules=["c_attn", "wte"], use_dora=True), rng())
+        attach_lora(
+            model, config(target_modules=["c_attn", "wte"], use_dora=True), rng()
+        )
     assert all(p.requires_grad for p in model.parameters()) and not lora_layers(model)
     for f in (merge_lora, unmerge_lora, remove_lora):
         with pytest.raises(RuntimeError, match="no adapter is attached"):
@@ -402,7 +422,9 @@ def test_dora_layer_matches_the_pair_and_starts_with_row_norms():
     attach_lora(model, config(use_dora=True), rng())
     layer = model.h[0].attn.c_attn
     W = layer.base_layer.weight.data
-    np.testing.assert_allclose(layer.lora_magnitude_vector.data, L.row_norm(W), rtol=1e-13)
+    np.testing.assert_allclose(
+        layer.lora_magnitude_vector.data, L.row_norm(W), rtol=1e-13
+    )
     shake(model)
     x = rng(8).normal(size=(5, 12))
     A, B, m = layer.lora_A.data, layer.lora_B.data, layer.lora_magnitude_vector.data

@@ -16,7 +16,9 @@ def square(x):
 
 
 def test_passes_a_right_gradient_by_all_applicable_methods():
-    report = certify(square, lambda dy, x: 2 * x * dy, [rng().normal(size=(3, 2))], rng=rng())
+    report = certify(
+        square, lambda dy, x: 2 * x * dy, [rng().normal(size=(3, 2))], rng=rng()
+    )
     assert report.passed
     assert report.worst("dx", "complex").relative <= 1e-13
     assert report.worst("dx", "central").relative <= 1e-7
@@ -56,8 +58,12 @@ def test_the_report_names_the_worst_entry():
 def test_exact_method_compares_bit_for_bit():
     r = rng()
     x, W = r.integers(-3, 4, (3, 4)) * 1.0, r.integers(-3, 4, (2, 4)) * 1.0
-    report = certify(linear, linear_backward, {"x_ND": x, "W_MD": W}, rng=r, exact=("x", "W"))
-    assert report.worst("dx", "exact").passed and report.worst("dW", "exact").absolute == 0
+    report = certify(
+        linear, linear_backward, {"x_ND": x, "W_MD": W}, rng=r, exact=("x", "W")
+    )
+    assert (
+        report.worst("dx", "exact").passed and report.worst("dW", "exact").absolute == 0
+    )
 
     def a_bit_off(dy, cache):
         dx, dW, db = linear_backward(dy, cache)
@@ -129,7 +135,9 @@ def test_several_outputs_and_constants():
 
     inputs = {"x": rng().normal(size=(2, 3)), "n": 4, "W": rng().normal(size=(3, 2))}
     assert certify(f, b, inputs, rng=rng(), wrt=("x", "W")).passed
-    assert certify(f, b, inputs, rng=rng()).passed  # n is no array, so not differentiated
+    assert certify(
+        f, b, inputs, rng=rng()
+    ).passed  # n is no array, so not differentiated
 
 
 def test_needs_float64_and_says_why():

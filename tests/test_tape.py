@@ -39,33 +39,49 @@ def as_pair(f):
 
 MASK = np.array([[True, False, True], [False, True, True]])
 PRIMITIVES = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b,
-    "div": lambda a, b: a / (b * b + 1.0), "rsub": lambda a, b: 2.0 - a + 0.0 * b,
-    "rdiv": lambda a, b: 2.0 / (a * a + 1.0) + b, "neg": lambda a, b: -a + b,
-    "matmul": lambda a, b: a @ (b * a).T, "power": lambda a, b: (a * a + 1.0) ** 1.5 * b,
-    "square": lambda a, b: a**2 + b**3, "exp": lambda a, b: tape.exp(a * b),
-    "log": lambda a, b: tape.log(a * a + 0.5) * b, "tanh": lambda a, b: tape.tanh(a + b),
-    "erf": lambda a, b: tape.erf(a * b), "sum": lambda a, b: a.sum(axis=0) * b.sum(),
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / (b * b + 1.0),
+    "rsub": lambda a, b: 2.0 - a + 0.0 * b,
+    "rdiv": lambda a, b: 2.0 / (a * a + 1.0) + b,
+    "neg": lambda a, b: -a + b,
+    "matmul": lambda a, b: a @ (b * a).T,
+    "power": lambda a, b: (a * a + 1.0) ** 1.5 * b,
+    "square": lambda a, b: a**2 + b**3,
+    "exp": lambda a, b: tape.exp(a * b),
+    "log": lambda a, b: tape.log(a * a + 0.5) * b,
+    "tanh": lambda a, b: tape.tanh(a + b),
+    "erf": lambda a, b: tape.erf(a * b),
+    "sum": lambda a, b: a.sum(axis=0) * b.sum(),
     "sum_keep": lambda a, b: a.sum(axis=(0, 1), keepdims=True) * b,
     "mean": lambda a, b: a.mean(axis=-1, keepdims=True) * b + a.mean(),
     "reshape": lambda a, b: a.reshape(3, 2) @ b.reshape((2, 3)),
     "transpose": lambda a, b: a.T @ b + (a.transpose(1, 0) @ b).transpose(),
-    "slice": lambda a, b: a[:, 1:] * b[0, :2], "gather": lambda a, b: a[[0, 1, 1, 0]] * 2.0
-    + b[0, 0], "point": lambda a, b: a[np.array([0, 1]), np.array([2, 2])] * b[:, 0],
+    "slice": lambda a, b: a[:, 1:] * b[0, :2],
+    "gather": lambda a, b: a[[0, 1, 1, 0]] * 2.0 + b[0, 0],
+    "point": lambda a, b: a[np.array([0, 1]), np.array([2, 2])] * b[:, 0],
     "concat": lambda a, b: concat([a, b, a], axis=1) ** 2,
-    "where": lambda a, b: where(MASK, a * b, b), "twice": lambda a, b: a * a + a * b,
+    "where": lambda a, b: where(MASK, a * b, b),
+    "twice": lambda a, b: a * a + a * b,
     "array_left": lambda a, b: np.ones((2, 2)) @ a + np.ones(3) * b,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)
 @pytest.mark.parametrize("shapes", [((2, 3), (2, 3)), ((2, 3), (1, 3))])
 def test_primitive_against_numerical_derivatives(name, shapes):
-    if shapes[1] == (1, 3) and name in ("matmul", "reshape", "concat", "transpose", "point"):
+    if shapes[1] == (1, 3) and name in (
+        "matmul",
+        "reshape",
+        "concat",
+        "transpose",
+        "point",
+    ):
         shapes = ((2, 3), (2, 3))
     f, b = as_pair(PRIMITIVES[name])
     inputs = {"a": rng().normal(size=shapes[0]), "b": rng(1).normal(size=shapes[1])}
-    forward = lambda a, b: f(a, b)  # noqa: E731
+    forward = lambda a, b: f(a, b)
     report = certify(forward, b, inputs, rng=rng(2), wrt=("a", "b"))
     assert report.passed, str(report)
 
@@ -85,7 +101,10 @@ def test_broadcasting_both_ways(shapes, op):
 
     for order in (shapes, shapes[::-1]):
         forward, backward = as_pair(f)
-        inputs = {"a": rng().normal(size=order[0]), "b": rng(1).normal(size=order[1]) + 3}
+        inputs = {
+            "a": rng().normal(size=order[0]),
+            "b": rng(1).normal(size=order[1]) + 3,
+        }
         report = certify(lambda a, b, f=forward: f(a, b), backward, inputs, rng=rng(2),
                          wrt=("a", "b"))  # fmt: skip
         assert report.passed, str(report)
@@ -256,7 +275,7 @@ def test_unbroadcast_is_the_transpose_of_broadcasting(shape, data):
     """⟨broadcast(x), g⟩ = ⟨x, unbroadcast(g)⟩ for integers, exactly."""
     shape = tuple(shape)
     small = tuple(data.draw(st.sampled_from([1, n])) for n in shape)
-    small = small[data.draw(st.integers(0, len(small))):]
+    small = small[data.draw(st.integers(0, len(small))) :]
     x = rng().integers(-4, 5, small) * 1.0
     g = rng(1).integers(-4, 5, shape) * 1.0
     got = unbroadcast(g, small)
@@ -424,7 +443,14 @@ def test_the_drawing_shows_shapes_values_and_gradients():
     y.backward()
     text = draw_graph(y)._repr_svg_()
     assert text.startswith("<svg") and text.endswith("</svg>")
-    for piece in ("x&lt;y", "(2,)", "value [2, 3]", "grad [4, 6]", "value 13", "grad 1"):
+    for piece in (
+        "x&lt;y",
+        "(2,)",
+        "value [2, 3]",
+        "grad [4, 6]",
+        "value 13",
+        "grad 1",
+    ):
         assert piece in text, piece
     import xml.dom.minidom
 

@@ -99,7 +99,10 @@ def adapt(
         steps, seed=seed, label=method, schedule=_schedule(steps), max_grad_norm=1.0
     )
     history = train(
-        model, optimizer, lambda rng: random_windows(training, BATCH, TIME, rng), options
+        model,
+        optimizer,
+        lambda rng: random_windows(training, BATCH, TIME, rng),
+        options,
     )
     trainable, total = count_parameters(model)
     after = held_out_loss(model, sets["new"]), held_out_loss(model, sets["old"])
@@ -135,8 +138,14 @@ def search(seed: int, path: Path = SEARCH) -> int:
         for lr in grid:
             done = adapt(method, lr, seed=seed + 1)  # not the seed that is reported
             losses[method][f"{lr:g}"] = round(done.new_text[1], 4)
-    content = {"command": "python -m lora_np adapt --search", "steps": STEPS,
-               "batch": BATCH, "time": TIME, "seed": seed + 1, "held_out_loss": losses}  # fmt: skip
+    content = {
+        "command": "python -m lora_np adapt --search",
+        "steps": STEPS,
+        "batch": BATCH,
+        "time": TIME,
+        "seed": seed + 1,
+        "held_out_loss": losses,
+    }
     write_beside(path, (json.dumps(content, indent=2) + "\n").encode())
     rows = [["method", *(f"{lr:g}" for lr in grid)]]
     rows += [[m, *(f"{v:.3f}" for v in by.values())] for m, by in losses.items()]
@@ -157,7 +166,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="layer names, or all-linear (all-linear)")  # fmt: skip
     parser.add_argument("--bias", choices=("none", "lora_only", "all"), default="none")
     parser.add_argument("--use-rslora", action="store_true", help="s = α/√r")
-    parser.add_argument("--use-dora", action="store_true", help="magnitude and direction")
+    parser.add_argument(
+        "--use-dora", action="store_true", help="magnitude and direction"
+    )
     parser.add_argument("--out", help="folder for the adapter (PEFT's files)")
     parser.add_argument("--search", action="store_true",
                         help="run the learning-rate search and record it")  # fmt: skip
@@ -176,7 +187,9 @@ def run(options: argparse.Namespace) -> int:
         bias=options.bias, use_rslora=options.use_rslora, use_dora=options.use_dora,
     )  # fmt: skip
     lr = options.lr if options.lr is not None else recorded_rates()[options.method]
-    done = adapt(options.method, lr, options.steps, options.seed, options.backend, config)
+    done = adapt(
+        options.method, lr, options.steps, options.seed, options.backend, config
+    )
     print_trainable_parameters(done.model)
     print(f"lr {lr:g}, {options.steps} steps of {BATCH} x {TIME} bytes, "
           f"{1000 * done.seconds:.0f} ms a step")  # fmt: skip

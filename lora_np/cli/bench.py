@@ -1,4 +1,4 @@
-"""bench: time, memory and page faults of a LoRA step, in units of its matrix products."""
+"""bench: time, memory and page faults of a LoRA step, in units of its products."""
 
 import argparse
 import os
@@ -25,16 +25,21 @@ SHAPES = {  # layers, width, vocabulary, heads, batch, time, r
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `bench`."""
     parser.add_argument("--shape", choices=(*SHAPES, "both"), default="both")
-    parser.add_argument("--repeat", type=natural, default=10, help="steps measured (10)")
+    parser.add_argument(
+        "--repeat", type=natural, default=10, help="steps measured (10)"
+    )
     parser.add_argument("--no-tuning", action="store_true",
                         help="leave the allocator as it is")  # fmt: skip
-    parser.add_argument("--growth", action="store_true",
-                        help="resident memory over 200 steps of the tiny shape")  # fmt: skip
+    parser.add_argument(
+        "--growth",
+        action="store_true",
+        help="resident memory over 200 steps of the tiny shape",
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure in a process of its own: one BLAS thread, the BLAS's own kernel choice."""
+    """Measure in a process of its own: one BLAS thread, BLAS's own kernel choice."""
     if not options.inside:
         own = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}
         environment = {k: v for k, v in os.environ.items() if k not in own}
@@ -46,18 +51,34 @@ def run(options: argparse.Namespace) -> int:
     from lora_np.training import tune_allocator
 
     tuned = False if options.no_tuning else tune_allocator()
-    print(f"NumPy {np.__version__}, one BLAS thread, allocator "
-          f"{'tuned' if tuned else 'as it is'}, load {os.getloadavg()[0]:.1f}")  # fmt: skip
+    print(
+        f"NumPy {np.__version__}, one BLAS thread, allocator "
+        f"{'tuned' if tuned else 'as it is'}, load {os.getloadavg()[0]:.1f}"
+    )
     if options.growth:
         return growth()
     names = list(SHAPES) if options.shape == "both" else [options.shape]
-    rows = [["shape", "step ms min", "median", "CPU ms", "GEMM ms", "unit", "sgemm GF/s",
-             "share", "peak MB", "faults/step"]]  # fmt: skip
+    rows = [
+        [
+            "shape",
+            "step ms min",
+            "median",
+            "CPU ms",
+            "GEMM ms",
+            "unit",
+            "sgemm GF/s",
+            "share",
+            "peak MB",
+            "faults/step",
+        ]
+    ]
     rows += [measure(name, max(1, options.repeat)) for name in names]
     print(table(rows, right=range(1, 10)))
-    print("GEMM ms: the step's matrix products at the sgemm rate of the same run, measured "
-          "between steps.\nunit: step (min) over GEMM ms. share: the rate that the step's "
-          "products reach over the sgemm rate.")  # fmt: skip
+    print(
+        "GEMM ms: the step's matrix products at the sgemm rate of the same run, "
+        "measured between steps.\nunit: step (min) over GEMM ms. share: the rate that "
+        "the step's products reach over the sgemm rate."
+    )
     return 0
 
 
@@ -102,13 +123,17 @@ def _setup(shape: str) -> tuple:
     L, D, V, H, B, T, r = SHAPES[shape]
     rng = np.random.default_rng(0)
     model = GPT(GPTConfig(V, max(T, 128), D, L, H), rng)
-    attach_lora(model, LoraConfig(r=r, lora_alpha=2 * r, target_modules=["c_attn"]), rng)
+    attach_lora(
+        model, LoraConfig(r=r, lora_alpha=2 * r, target_modules=["c_attn"]), rng
+    )
     optimizer = AdamW(list(model.trainable().values()), lr=1e-3)
     ids, target = rng.integers(0, V, (2, B, T))
     return model, optimizer, ids, target
 
 
-def _step(model: object, optimizer: object, ids: np.ndarray, target: np.ndarray) -> None:
+def _step(
+    model: object, optimizer: object, ids: np.ndarray, target: np.ndarray
+) -> None:
     optimizer.zero_grad()  # type: ignore[attr-defined]
     model.loss(ids, target).backward()  # type: ignore[attr-defined]
     optimizer.step()  # type: ignore[attr-defined]

@@ -18,15 +18,27 @@ METHODS = ("tape", "exact", "complex", "central")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `check`."""
     parser.add_argument("--only", metavar="PAIR", help="one pair instead of all")
-    parser.add_argument("--wrong", metavar="PAIR:NAME",
-                        help="swap in a kept wrong implementation; the check must fail")  # fmt: skip
+    parser.add_argument(
+        "--wrong",
+        metavar="PAIR:NAME",
+        help="swap in a kept wrong implementation; the check must fail",
+    )
     parser.add_argument("--list-wrong", action="store_true",
                         help="list the kept wrong implementations")  # fmt: skip
-    parser.add_argument("--cases", type=natural, default=4,
-                        help="problems drawn for each pair (4), every fourth square")  # fmt: skip
-    parser.add_argument("--seed", type=natural, default=0, help="seed of the problems (0)")
-    parser.add_argument("--verbose", action="store_true",
-                        help="worst entry, got, want, absolute error of every array")  # fmt: skip
+    parser.add_argument(
+        "--cases",
+        type=natural,
+        default=4,
+        help="problems drawn for each pair (4), every fourth square",
+    )
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="seed of the problems (0)"
+    )
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="worst entry, got, want, absolute error of every array",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
     if options.list_wrong:
         from lora_np.reference import WRONG
 
-        print(table([["pair:name", "what is wrong"], *([w.label, w.why] for w in WRONG)]))
+        print(
+            table([["pair:name", "what is wrong"], *([w.label, w.why] for w in WRONG)])
+        )
         return 0
     if options.cases < 1:
         raise ValueError("--cases must be 1 or more: no case certifies nothing")

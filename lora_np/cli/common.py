@@ -51,7 +51,9 @@ def base_model(backend: str = "numpy", dtype: type = np.float32) -> GPT:
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """--seed and --backend, spelled alike everywhere."""
-    parser.add_argument("--seed", type=natural, default=0, help="seed of every draw (0)")
+    parser.add_argument(
+        "--seed", type=natural, default=0, help="seed of every draw (0)"
+    )
     parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy",
                         help="array library; cupy needs a GPU (numpy)")  # fmt: skip
 
@@ -67,5 +69,7 @@ def natural(text: str) -> int:
     except ValueError:
         value = -1
     if value < 0:
-        raise argparse.ArgumentTypeError(f"expected an integer of 0 or more, got {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected an integer of 0 or more, got {text!r}"
+        )
     return value

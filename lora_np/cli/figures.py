@@ -49,14 +49,21 @@ def draw_all(folder: Path, rows: dict, outcomes: list[Outcome]) -> list[str]:
             {o.method: o.history.loss for o in outcomes}, held_out
         ),
         "loss_against_rank": plots.loss_against_rank(RANKS, rank_losses(), TRUE_RANK),
-        "memory": plots.memory_bars({
-            o.method: {
-                "weights": o.memory.weights, "gradients": o.memory.gradients,
-                "optimizer state": o.memory.optimizer, "checkpoint": o.memory.checkpoint,
-            } for o in outcomes
-        }),
-        "singular_values": plots.singular_values(update_spectra(lora), r=lora_rank(lora)),
-    }  # fmt: skip
+        "memory": plots.memory_bars(
+            {
+                o.method: {
+                    "weights": o.memory.weights,
+                    "gradients": o.memory.gradients,
+                    "optimizer state": o.memory.optimizer,
+                    "checkpoint": o.memory.checkpoint,
+                }
+                for o in outcomes
+            }
+        ),
+        "singular_values": plots.singular_values(
+            update_spectra(lora), r=lora_rank(lora)
+        ),
+    }
     lines = []
     for name, figure in made.items():
         path = folder / f"{name}.png"

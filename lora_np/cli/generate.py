@@ -19,10 +19,16 @@ EXAMPLE = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `generate`."""
     add_common(parser)
-    parser.add_argument("--prompt", default="In the beginning", help="text to go on from")
+    parser.add_argument(
+        "--prompt", default="In the beginning", help="text to go on from"
+    )
     parser.add_argument("--adapter", help="folder of an adapter in PEFT's format")
-    parser.add_argument("--max-new-tokens", type=natural, default=200, help="bytes (200)")
-    parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (0.7)")
+    parser.add_argument(
+        "--max-new-tokens", type=natural, default=200, help="bytes (200)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=0.7, help="0 is greedy (0.7)"
+    )
     parser.add_argument("--top-k", type=int, help="only the k likeliest")
     parser.add_argument("--top-p", type=float, help="only the likeliest up to p in sum")
 
@@ -34,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
         load_adapter(model, options.adapter)
         merge_lora(model)
     if not options.prompt:
-        raise ValueError("--prompt is empty: the model needs at least one byte to start")
+        raise ValueError(
+            "--prompt is empty: the model needs at least one byte to start"
+        )
     ids = generate(
         model, encode(options.prompt), options.max_new_tokens,
         np.random.default_rng(options.seed), options.temperature, options.top_k,

@@ -85,13 +85,22 @@ def outcome_table(outcomes: list[Outcome]) -> str:
               "new text", "old text"]]  # fmt: skip
     for o in outcomes:
         state = o.memory.gradients + o.memory.optimizer
-        lines.append([
-            o.method, f"{o.trainable:,}", f"{state / 1e6:.2f}",
-            f"{o.memory.checkpoint / 1e6:.2f}", f"{o.lr:g}", f"{1000 * o.seconds:.0f}",
-            "{:.3f} -> {:.3f}".format(*o.new_text), "{:.3f} -> {:.3f}".format(*o.old_text),
-        ])  # fmt: skip
-    note = ("state: gradients and AdamW's moments. Losses: held-out, nats a byte; the old "
-            "text shows forgetting.")  # fmt: skip
+        lines.append(
+            [
+                o.method,
+                f"{o.trainable:,}",
+                f"{state / 1e6:.2f}",
+                f"{o.memory.checkpoint / 1e6:.2f}",
+                f"{o.lr:g}",
+                f"{1000 * o.seconds:.0f}",
+                "{:.3f} -> {:.3f}".format(*o.new_text),
+                "{:.3f} -> {:.3f}".format(*o.old_text),
+            ]
+        )
+    note = (
+        "state: gradients and AdamW's moments. Losses: held-out, nats a byte; the old "
+        "text shows forgetting."
+    )
     return table(lines, right=range(1, 8)) + "\n" + note
 
 
@@ -147,7 +156,9 @@ def check_saved(lora: Outcome, folder: Path, backend: str) -> list[str]:
         p.data = trained[name].data
     same = np.array_equal(_logits(fresh, ids), _logits(reference, ids))
     bits = sum(f.stat().st_size for f in folder.iterdir())
-    print(f"{folder}: adapter_config.json and adapter_model.safetensors, {bits:,} bytes; "
-          f"loaded again the logits are {'the same bit for bit' if same else 'DIFFERENT'}")  # fmt: skip
+    print(
+        f"{folder}: adapter_config.json and adapter_model.safetensors, {bits:,} bytes; "
+        f"loaded again the logits are {'the same bit for bit' if same else 'DIFFERENT'}"
+    )
     remove_lora(fresh)
     return [] if same else ["saved adapter"]

@@ -28,8 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", default="base.safetensors", help="(base.safetensors)")
     parser.add_argument("--steps", type=natural, default=STEPS, help=f"({STEPS})")
     parser.add_argument("--seed", type=natural, default=0, help="(0)")
-    parser.add_argument("--record", action="store_true",
-                        help="write the held-out loss into the record of the package")  # fmt: skip
+    parser.add_argument(
+        "--record",
+        action="store_true",
+        help="write the held-out loss into the record of the package",
+    )
 
 
 def pretrain(steps: int, seed: int) -> GPT:
@@ -46,7 +49,12 @@ def pretrain(steps: int, seed: int) -> GPT:
         steps, seed=seed, label="pretraining",
         schedule=lambda s: warmup_cosine(s, steps, steps // 20, 0.05),
     )  # fmt: skip
-    train(model, optimizer, lambda rng: random_windows(training, BATCH, TIME, rng), options)
+    train(
+        model,
+        optimizer,
+        lambda rng: random_windows(training, BATCH, TIME, rng),
+        options,
+    )
     return model
 
 
@@ -61,8 +69,10 @@ def run(options: argparse.Namespace) -> int:
     model = pretrain(options.steps, options.seed)
     save_model(model, options.out, np.float16)
     loss = held_out(load_model(options.out))
-    print(f"{options.steps} steps in {time.perf_counter() - began:.0f} s; held-out loss "
-          f"{loss:.4f} nats a byte; saved {options.out}")  # fmt: skip
+    print(
+        f"{options.steps} steps in {time.perf_counter() - began:.0f} s; held-out loss "
+        f"{loss:.4f} nats a byte; saved {options.out}"
+    )
     if options.record:
         record = {"held_out_loss": round(loss, 4), "steps": options.steps,
                   "seed": options.seed, "tolerance": TOLERANCE,

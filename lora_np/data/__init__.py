@@ -44,7 +44,9 @@ def encode(text: str) -> np.ndarray:
     >>> encode("a’")
     array([97, 39])
     """
-    return np.frombuffer(text.translate(_FOLD).encode("utf-8"), np.uint8).astype(np.int64)
+    return np.frombuffer(text.translate(_FOLD).encode("utf-8"), np.uint8).astype(
+        np.int64
+    )
 
 
 def decode(ids: np.ndarray) -> str:

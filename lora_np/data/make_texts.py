@@ -19,15 +19,15 @@ from lora_np.files.weights import write_beside
 
 HERE = Path(__file__).parent
 MODULE = "usr/share/sword/modules/texts/ztext/engWEB2015eb"
-# Prose books by their place in the module: Genesis, Exodus, Joshua, Judges, Ruth, Samuel,
-# 1 Kings, Nehemiah, Esther; the Gospels and Acts. 2 Kings is held out.
+# Prose books by their place in the module: Genesis, Exodus, Joshua, Judges, Ruth,
+# Samuel, 1 Kings, Nehemiah, Esther; the Gospels and Acts. 2 Kings is held out.
 TRAIN = [("ot", i) for i in (1, 2, 6, 7, 8, 9, 10, 11, 17, 24)]
 TRAIN += [("nt", i) for i in (1, 2, 3, 4, 5)]
 HELD_OUT = [("ot", 12)]
 
 
 def read_block(folder: Path, testament: str, index: int) -> str:
-    """One book of a SWORD zText module (blocks of zlib, an index of 12-byte entries)."""
+    """One book of a SWORD zText module (zlib blocks, an index of 12-byte entries)."""
     entry = (folder / f"{testament}.bzs").read_bytes()[12 * index : 12 * index + 12]
     offset, size, _ = struct.unpack("<III", entry)
     data = (folder / f"{testament}.bzz").read_bytes()[offset : offset + size]

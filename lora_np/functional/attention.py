@@ -117,9 +117,7 @@ def attention(
     return o, (q, k, v, p if any(saved) else None, scale, saved, shape, k_BSGK.shape)
 
 
-def attention_backward(
-    dO_BTHK: Array, cache: tuple, out: tuple | None = None
-) -> tuple:
+def attention_backward(dO_BTHK: Array, cache: tuple, out: tuple | None = None) -> tuple:
     """dV = Pᵀ dO;  dP = dO Vᵀ;  dS = P (dP - Σ_s dP P);  dQ = dS K/√K;  dK = dSᵀ Q/√K
 
     Indices, one head: o_tk = Σ_s p_ts v_sk gives dv_sk = Σ_t p_ts do_tk and

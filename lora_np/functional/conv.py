@@ -24,7 +24,9 @@ def _pair(name: str, value: int | Pair, least: int) -> Pair:
     return two
 
 
-def output_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+def output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int
+) -> int:
     """Number of places: ⌊(size + 2 padding - dilation (kernel - 1) - 1) / stride⌋ + 1
 
     Raises ValueError when the kernel does not fit.

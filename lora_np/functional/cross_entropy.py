@@ -93,9 +93,7 @@ def cross_entropy(
     expect_float(z=z_NV)
     expect_shape("z_NV", z_NV, (None, None))
     expect_shape("target_N", target_N, (z_NV.shape[0],), "one target a row")
-    ids_N, keep_N, n = counted_targets(
-        target_N, z_NV.shape[1], ignore_index, reduction
-    )
+    ids_N, keep_N, n = counted_targets(target_N, z_NV.shape[1], ignore_index, reduction)
     if z_NV.shape[0] == 0:
         return z_NV.sum(), z_NV if "z" in needs else None
     loss, dz_NV = _loss_and_slope(z_NV, ids_N, keep_N, "z" in needs)
@@ -147,9 +145,7 @@ def linear_cross_entropy(
     expect_shape("target_N", target_N, (h_ND.shape[0],), "one target a row")
     if piece < 1:
         raise ValueError(f"piece must be 1 row or more, got {piece}")
-    ids_N, keep_N, n = counted_targets(
-        target_N, W_VD.shape[0], ignore_index, reduction
-    )
+    ids_N, keep_N, n = counted_targets(target_N, W_VD.shape[0], ignore_index, reduction)
     xp = get_xp(h_ND, W_VD)
     dtype = xp.result_type(h_ND.dtype, W_VD.dtype)
     dh_ND = xp.empty(h_ND.shape, dtype=dtype) if "h" in needs else None

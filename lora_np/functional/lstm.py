@@ -132,7 +132,7 @@ def lstm(
 
 
 def lstm_backward(dy: tuple, cache: tuple) -> tuple:
-    """Backward through time: from the last step to the first, with the state's gradient.
+    """Backward through time: from the last step to the first, carrying the state.
 
     dh at step t is the output's own dh_t plus what step t+1 sent back; the weights are
     used at every step, so their gradients add.  Returns (dx, dh, dc, dWx, dWh, db).

@@ -4,9 +4,9 @@ B batch · C input, O output channels · h w kernel · R rank, divisible by the 
 A (R, C/g, h, w): a convolution with the base's stride, padding, dilation and groups.
 B (O, R/g, 1, 1): one on top with a kernel of one place and the same groups.
 
-Unfolded, each group is `lora_linear` on columns, so ΔW = B A in each group and its rank
-is at most R/g. (PEFT keeps A ungrouped and drops the dilation; loralib's reshaped product
-is not of rank r.)
+Unfolded, each group is `lora_linear` on columns, so ΔW = B A in each group and its
+rank is at most R/g. (PEFT keeps A ungrouped and drops the dilation; loralib's
+reshaped product is not of rank r.)
 """
 
 from collections.abc import Container
@@ -52,7 +52,7 @@ def lora_conv2d(
     *,
     needs: Container[str] = ALL,
 ) -> tuple[Array, tuple]:
-    """y = W * x + b + s B * (A * x_d)        * is the convolution, x_d as in lora_linear
+    """y = W * x + b + s B * (A * x_d)        * convolves, x_d as in lora_linear
 
     Raises ValueError when r is no multiple of the groups, or a shape does not fit.
 

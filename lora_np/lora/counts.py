@@ -12,7 +12,7 @@ from lora_np.lora.scale import check_rank
 def lora_parameters(shapes: Iterable[tuple[int, int]], r: int) -> int:
     """Σ r (in + out) over the adapted matrices, each (out, in).
 
-    Hu et al. 2021, table 4: GPT-3 (96 layers, width 12288), W_q and W_v, rank 8 → 37.7M.
+    Hu et al. 2021, table 4: GPT-3 (96 layers, width 12288), W_q, W_v, rank 8 → 37.7M.
 
     >>> lora_parameters([(12288, 12288)] * 2 * 96, r=8)
     37748736

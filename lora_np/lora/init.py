@@ -1,8 +1,8 @@
 """How A and B start.
 
-Exactly one factor starts at zero. Then B A = 0, so the adapted model begins as the base;
-and the other factor is not zero, so the zero one has a gradient. Were both zero, dA
-(which has a factor B) and dB (which has a factor A) would be zero for ever.
+Exactly one factor starts at zero. Then B A = 0, so the adapted model begins as the
+base; and the other factor is not zero, so the zero one has a gradient. Were both zero,
+dA (which has a factor B) and dB (which has a factor A) would be zero for ever.
 """
 
 import math
@@ -22,7 +22,7 @@ def check_method(init_lora_weights: bool | str) -> None:
     if init_lora_weights == "zeros":
         raise ValueError(
             "both factors at zero never train: dA has a factor B and dB a factor A, so "
-            "both gradients stay exactly 0; use init_lora_weights=True (A random, B = 0)"
+            "both gradients stay exactly 0; use init_lora_weights=True"
         )
     if init_lora_weights not in METHODS:
         raise ValueError(
@@ -73,7 +73,9 @@ def init_lora(
     if init_lora_weights is True:
         return kaiming_uniform(A_shape, rng, dtype), np.zeros(B_shape, dtype)
     if init_lora_weights is False:
-        return kaiming_uniform(A_shape, rng, dtype), kaiming_uniform(B_shape, rng, dtype)
+        return kaiming_uniform(A_shape, rng, dtype), kaiming_uniform(
+            B_shape, rng, dtype
+        )
     return rng.normal(0, 1 / r, A_shape).astype(dtype), np.zeros(B_shape, dtype)
 
 

@@ -52,7 +52,7 @@ def lora_linear(
     and PEFT do; the paper does not say where); x_d = x without a mask.
     Indices: y_nm = Σ_d x_nd W_md + b_m + s Σ_r B_mr Σ_d A_rd x_d,nd.
 
-    Raises: ValueError for shapes that do not fit or p = 1, TypeError for integer arrays.
+    Raises: ValueError for shapes that do not fit or p = 1, TypeError for integers.
 
     >>> import numpy as np
     >>> x, W, A, B = np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 2)), np.ones((1, 1))

@@ -27,8 +27,10 @@ def delta_weight(A: Array, B: Array, s: float, groups: int = 1) -> Array:
         check_factors(A, B, A.shape[1], B.shape[0])
         return s * (B64 @ A64)
     if A.shape[0] % groups or B.shape[0] % groups:
-        raise ValueError(f"r = {A.shape[0]} and out = {B.shape[0]} must be multiples of "
-                         f"the {groups} groups")  # fmt: skip
+        raise ValueError(
+            f"r = {A.shape[0]} and out = {B.shape[0]} must be multiples of "
+            f"the {groups} groups"
+        )
     per_group = A.shape[0] // groups
     expect_shape("B", B, (B.shape[0], per_group) + (1,) * (A.ndim - 2))
     A_gRQ = A64.reshape(groups, per_group, -1)

@@ -1,6 +1,6 @@
 """LoRA on a fused query-key-value projection, each part with its own adapter or none.
 
-N rows · D inputs · C = Q + K + V columns (K = V < Q with fewer key/value heads) · R rank
+N rows · D inputs · C = Q + K + V columns (K = V < Q with shared heads) · R rank
 
 Two published forms of "LoRA on the fused matrix": one adapter on the whole of it, of
 rank r for q, k and v together (PEFT; that is `lora_linear`), or, here, one a part:
@@ -138,14 +138,14 @@ def lora_self_attention(
     *,
     needs: Container[str] = ALL,
 ) -> tuple[Array, tuple]:
-    """y = lora_linear(attention(lora_qkv(x)))        the whole block, projection to output
+    """y = lora_linear(attention(lora_qkv(x)))        all of the block
 
     W (C, D) is the frozen fused projection, Wo (D, P) the frozen output projection.
 
     >>> import numpy as np
     >>> I, A, B = np.ones((2, 2)), np.ones((1, 2)), np.zeros((2, 1))
-    >>> y, _ = lora_self_attention(np.ones((3, 2)), np.ones((6, 2)), I, A, B, A, B, A, B,
-    ...                            A, B, 1.0, batch=1, heads=1, kv_heads=1)
+    >>> y, _ = lora_self_attention(np.ones((3, 2)), np.ones((6, 2)), I, A, B, A, B, A,
+    ...                            B, A, B, 1.0, batch=1, heads=1, kv_heads=1)
     >>> y.shape
     (3, 2)
     """
@@ -166,8 +166,8 @@ def lora_self_attention_backward(dy_ND: Array, cache: tuple) -> tuple:
 
     >>> import numpy as np
     >>> I, A, B = np.ones((2, 2)), np.ones((1, 2)), np.zeros((2, 1))
-    >>> _, c = lora_self_attention(np.ones((3, 2)), np.ones((6, 2)), I, A, B, A, B, A, B,
-    ...                            A, B, 1.0, batch=1, heads=1, kv_heads=1)
+    >>> _, c = lora_self_attention(np.ones((3, 2)), np.ones((6, 2)), I, A, B, A, B, A,
+    ...                            B, A, B, 1.0, batch=1, heads=1, kv_heads=1)
     >>> dAq = lora_self_attention_backward(np.ones((3, 2)), c)[1]
     >>> bool(dAq.any())   # B starts at zero, so A has no gradient yet
     False

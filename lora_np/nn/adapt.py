@@ -41,7 +41,8 @@ class LoraConfig:
         scaling(self.lora_alpha, self.r, self.use_rslora)
         if not 0.0 <= self.lora_dropout < 1.0:
             raise ValueError(
-                f"lora_dropout must be at least 0 and less than 1, got {self.lora_dropout}"
+                f"lora_dropout must be at least 0 and less than 1, got "
+                f"{self.lora_dropout}"
             )
         if self.bias not in BIAS:
             raise ValueError(f"bias must be one of {BIAS}, got {self.bias!r}")
@@ -102,7 +103,9 @@ def find_targets(model: Module, target_modules: list[str] | str) -> list[str]:
     return [p for p in layers if p in found]
 
 
-def attach_lora(model: Module, config: LoraConfig, rng: np.random.Generator) -> list[str]:
+def attach_lora(
+    model: Module, config: LoraConfig, rng: np.random.Generator
+) -> list[str]:
     """Freeze the model and put an adapter beside every target layer, in place.
 
     Returns the adapted paths.  rng draws the initial factors.
@@ -115,18 +118,25 @@ def attach_lora(model: Module, config: LoraConfig, rng: np.random.Generator) -> 
     if config.use_dora:
         for path in targets:
             if isinstance(layers[path], Embedding):
-                raise ValueError(f"use_dora is offered for linear layers, {path} is none")
+                raise ValueError(
+                    f"use_dora is offered for linear layers, {path} is none"
+                )
     fitted = {path: _adapter(layers[path], config, rng) for path in targets}
     model.freeze()
     for path, layer in fitted.items():
         model.replace(path, layer)
         layer.training = model.training
-        for p in (layer.lora_A, layer.lora_B, getattr(layer, "lora_magnitude_vector", None)):
+        for p in (
+            layer.lora_A,
+            layer.lora_B,
+            getattr(layer, "lora_magnitude_vector", None),
+        ):
             if p is not None:
                 p.requires_grad = True
     for name, p in model.named_parameters():
         if name.endswith("bias") and (
-            config.bias == "all" or (config.bias == "lora_only" and "base_layer" in name)
+            config.bias == "all"
+            or (config.bias == "lora_only" and "base_layer" in name)
         ):
             p.requires_grad = True
     model.lora_config = config  # type: ignore[attr-defined]
@@ -161,7 +171,9 @@ def lora_layers(model: Module) -> dict[str, LoraLayer]:
 def _attached(model: Module) -> dict[str, LoraLayer]:
     layers = lora_layers(model)
     if not layers:
-        raise RuntimeError("no adapter is attached; attach_lora(model, config, rng) first")
+        raise RuntimeError(
+            "no adapter is attached; attach_lora(model, config, rng) first"
+        )
     return layers
 
 

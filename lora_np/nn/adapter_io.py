@@ -26,11 +26,19 @@ _IGNORED = {"peft_type": "LORA", "task_type": None, "inference_mode": True,
 # PEFT options that change the computation and that this toolkit does not have: an
 # adapter that sets one of them to anything else must not be loaded as if it did not.
 _UNSUPPORTED: dict[str, Any] = {
-    "rank_pattern": {}, "alpha_pattern": {}, "modules_to_save": None,
-    "layers_to_transform": None, "layer_replication": None, "lora_bias": False,
-    "trainable_token_indices": None, "target_parameters": None, "alora_invocation_tokens":
-    None, "use_qalora": False, "exclude_modules": None, "layers_pattern": None,
-}  # fmt: skip
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "modules_to_save": None,
+    "layers_to_transform": None,
+    "layer_replication": None,
+    "lora_bias": False,
+    "trainable_token_indices": None,
+    "target_parameters": None,
+    "alora_invocation_tokens": None,
+    "use_qalora": False,
+    "exclude_modules": None,
+    "layers_pattern": None,
+}
 
 
 def adapter_parameters(model: Module) -> dict[str, Parameter]:
@@ -90,7 +98,9 @@ def read_config(folder: str | Path) -> LoraConfig:
     for key, value in raw.items():
         harmless = _UNSUPPORTED.get(key) == value or not value
         if key in _UNSUPPORTED and not harmless:
-            raise ValueError(f"{path} sets {key} = {value!r}, which is not offered here")
+            raise ValueError(
+                f"{path} sets {key} = {value!r}, which is not offered here"
+            )
         if key not in known and key not in _UNSUPPORTED and value is True:
             raise ValueError(f"{path} sets {key}, an option that is not known here")
     given = {k: v for k, v in raw.items() if k in own}
@@ -107,7 +117,9 @@ def load_adapter(model: Module, folder: str | Path) -> LoraConfig:
     """
     config = read_config(folder)
     tensors = load_tensors(Path(folder) / WEIGHTS)
-    attach_lora(model, config, np.random.default_rng(0))  # every drawn value is replaced
+    attach_lora(
+        model, config, np.random.default_rng(0)
+    )  # every drawn value is replaced
     try:
         _fill(adapter_parameters(model), tensors, Path(folder) / WEIGHTS)
     except KeyError:

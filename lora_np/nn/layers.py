@@ -162,9 +162,7 @@ class Attention(Module):
         if cache is None:
             o = ops.qkv_attention(qkv, batch, self.heads, self.kv_heads)
             return self.c_proj(o, rng)
-        q, k, v = split_qkv(
-            qkv.data, batch, self.heads, self.kv_heads
-        )
+        q, k, v = split_qkv(qkv.data, batch, self.heads, self.kv_heads)
         k, v = cache.append(k, v)
         o = F.attention(q, k, v, causal=True, needs=())[0]
         return self.c_proj(Tensor(o.reshape(x.shape[0], -1)), rng)

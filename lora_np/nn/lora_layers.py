@@ -21,7 +21,6 @@ from lora_np.nn.layers import Embedding, Linear, Rng, dropout_mask
 from lora_np.nn.module import Module, Parameter
 from lora_np.tape import Tensor
 
-
 DORA_DROPOUT = (
     "use_dora with lora_dropout > 0 is not offered: DoRA's magnitude scales base and "
     "update together, so there is no path to drop alone"
@@ -72,7 +71,7 @@ class LoraLayer(Module):
 
 
 class LoraLinear(LoraLayer):
-    """y = x Wᵀ + b + s (x_d Aᵀ) Bᵀ; with use_dora the DoRA form (constant norm, as PEFT).
+    """y = x Wᵀ + b + s (x_d Aᵀ) Bᵀ; with use_dora DoRA's (constant norm, as PEFT).
 
     >>> rng = np.random.default_rng(0); base = Linear(3, 2, rng)
     >>> x = Tensor(np.ones((4, 3), np.float32)); layer = LoraLinear(base, 2, 4, rng)
@@ -99,7 +98,9 @@ class LoraLinear(LoraLayer):
     def _direction(self) -> Array:
         """V = W + s B A in the weight's dtype."""
         W = self.base_layer.weight.data
-        return W + (self.scaling * (self.lora_B.data @ self.lora_A.data)).astype(W.dtype)
+        return W + (self.scaling * (self.lora_B.data @ self.lora_A.data)).astype(
+            W.dtype
+        )
 
     def forward(self, x: Tensor, rng: Rng | None = None) -> Tensor:
         """x (N, in) → (N, out)."""

@@ -101,14 +101,16 @@ class Module:
         *parents, last = path.split(".")
         owner: Any = self
         for name in parents:
-            owner = owner[int(name)] if isinstance(owner, list) else getattr(owner, name)
+            owner = (
+                owner[int(name)] if isinstance(owner, list) else getattr(owner, name)
+            )
         if isinstance(owner, list):
             owner[int(last)] = module
         else:
             setattr(owner, last, module)
 
     def to(self, xp: ModuleType) -> "Module":
-        """Move every parameter to the array module `xp` (numpy or cupy); returns self."""
+        """Move every parameter to the module `xp` (numpy or cupy); returns self."""
         for p in self.parameters():
             p.data = to_host(p.data) if xp is np else xp.asarray(to_host(p.data))
         return self

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: keep a block's input, compute its inside again in backward."""
+"""Gradient checkpointing: keep a block's input, recompute its inside in backward."""
 
 from collections.abc import Callable
 from typing import Any

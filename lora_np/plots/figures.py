@@ -103,7 +103,9 @@ def memory_bars(bytes_of: Mapping[str, Mapping[str, int]]) -> Figure:
         at = np.arange(len(names)) + (0.2 if purpose == "checkpoint" else -0.2)
         under = 0 * bottom if purpose == "checkpoint" else bottom
         hatch = "//" if purpose == "checkpoint" else None
-        axis.bar(at, mb, 0.38, bottom=under, color=COLOURS[i], label=purpose, hatch=hatch)
+        axis.bar(
+            at, mb, 0.38, bottom=under, color=COLOURS[i], label=purpose, hatch=hatch
+        )
         if purpose != "checkpoint":
             bottom = bottom + mb
     axis.set_xticks(range(len(names)), names)

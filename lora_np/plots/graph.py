@@ -7,8 +7,6 @@ gradients.
 
 from html import escape
 
-import numpy as np
-
 from lora_np.backend import to_host
 from lora_np.graph import Node, topological
 from lora_np.tape import Tensor
@@ -31,7 +29,7 @@ class Svg:
 
 
 def draw_graph(root: Tensor) -> Svg:
-    """The graph above `root`, left to right; each box has operation, shape, value, grad.
+    """The graph of `root`, left to right; a box has operation, shape, value, grad.
 
     Raises ValueError for a tensor without a graph, one that was freed, or one with more
     than 200 nodes.
@@ -49,7 +47,9 @@ def draw_graph(root: Tensor) -> Svg:
         )
     depth = _depths(root.node)
     if len(depth) > LIMIT:
-        raise ValueError(f"{len(depth)} nodes are too many to read; draw a smaller case")
+        raise ValueError(
+            f"{len(depth)} nodes are too many to read; draw a smaller case"
+        )
     place, rows = {}, {}
     for node, d in sorted(depth.items(), key=lambda item: item[1]):
         rows[d] = rows.get(d, -1) + 1

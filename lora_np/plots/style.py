@@ -35,7 +35,9 @@ def new_figure(
     return figure, axes
 
 
-def remember(figure: Figure, data: Mapping[str, Sequence[float]], rtol: float) -> Figure:
+def remember(
+    figure: Figure, data: Mapping[str, Sequence[float]], rtol: float
+) -> Figure:
     """Attach the numbers that a figure shows, and how closely they reproduce.
 
     >>> remember(new_figure()[0], {"x": [1.0]}, 0.1).lora_np_rtol
@@ -57,7 +59,9 @@ def save(figure: Figure, path: str | Path) -> bool:
     if data and _same(_read(Path(path)), data, figure.lora_np_rtol):  # type: ignore[attr-defined]
         return False
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None, _KEY: json.dumps(data)})
+    figure.savefig(
+        buffer, format="png", metadata={"Software": None, _KEY: json.dumps(data)}
+    )
     write_beside(path, buffer.getvalue())
     return True
 

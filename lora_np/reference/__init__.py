@@ -23,7 +23,9 @@ def wrong(label: str) -> Wrong:
         if w.label == label:
             return w
     family = label.split(":")[0]
-    near = [w.label for w in WRONG if w.pair == family] or sorted({w.pair for w in WRONG})
+    near = [w.label for w in WRONG if w.pair == family] or sorted(
+        {w.pair for w in WRONG}
+    )
     raise KeyError(f"no wrong implementation {label!r}; there are {', '.join(near)}")
 
 

@@ -87,7 +87,9 @@ def _check(pair: Pair, draw: Callable, f: Callable, f_backward: Callable) -> lis
     d = draw(False)
     problem, rng = pair.problem(d), d.generator()
     rows = against_tape(pair, problem, rng, f, f_backward)
-    reason = pair.exact if isinstance(pair.exact, str) else "see the whole-number problem"
+    reason = (
+        pair.exact if isinstance(pair.exact, str) else "see the whole-number problem"
+    )
     rows += certify(
         f, f_backward, problem, rng=rng, wrt=pair.wrt, exact=reason,
         analytic=pair.analytic,

@@ -27,7 +27,9 @@ class Draw:
         self.integers, self.whole, self.square = integers, whole, square
 
     @classmethod
-    def seeded(cls, seed: int, whole: bool = False, square: bool | None = None) -> "Draw":
+    def seeded(
+        cls, seed: int, whole: bool = False, square: bool | None = None
+    ) -> "Draw":
         """Problems from a NumPy generator with this seed."""
         rng = np.random.default_rng([seed, whole])
         return cls(lambda low, high: int(rng.integers(low, high + 1)), whole, square)
@@ -54,7 +56,9 @@ class Draw:
 
     def scale(self) -> float:
         """s, never 1 (α ≠ r); a power of two where exactness is wanted, or negative."""
-        return self.choice([0.5, 2.0, 4.0, -0.5] if self.whole else [0.5, 1.7, 4.0, -0.3])
+        return self.choice(
+            [0.5, 2.0, 4.0, -0.5] if self.whole else [0.5, 1.7, 4.0, -0.3]
+        )
 
     def generator(self) -> np.random.Generator:
         """A NumPy generator with a drawn seed, for contents."""

@@ -140,7 +140,7 @@ def conv2d(
     dilation: Any = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """Output place by output place; padding by looking only where the image is."""
-    (B, C, H, W), (O, Cg, h, w) = x_BCHW.shape, W_OChw.shape
+    (B, _, H, W), (O, _, h, w) = x_BCHW.shape, W_OChw.shape
     (sh, sw), (ph, pw), (dh, dw) = _two(stride), _two(padding), _two(dilation)
     H2 = (H + 2 * ph - dh * (h - 1) - 1) // sh + 1
     W2 = (W + 2 * pw - dw * (w - 1) - 1) // sw + 1
@@ -159,7 +159,7 @@ def conv2d(
 
 
 def _one_place(x: T, W: T, groups: int, hits: list) -> Tensor:
-    (B, C), (O, Cg) = x.shape[:2], W.shape[:2]
+    B, (O, Cg) = x.shape[0], W.shape[:2]
     if not hits:
         return Tensor(np.zeros((B, O, 1)))
     i, j, a, c = (np.array(column) for column in zip(*hits, strict=True))
@@ -215,9 +215,7 @@ def lora_embedding(ids_N: np.ndarray, E_VD: T, A_RV: T, B_DR: T, s: float) -> Te
     return embedding(ids_N, (B_DR @ A_RV).T * s + E_VD)
 
 
-def lora_tied(
-    ids_N: np.ndarray, h_PD: T, E_VD: T, A_RD: T, B_VR: T, s: float
-) -> tuple:
+def lora_tied(ids_N: np.ndarray, h_PD: T, E_VD: T, A_RD: T, B_VR: T, s: float) -> tuple:
     E = (B_VR @ A_RD) * s + E_VD
     return embedding(ids_N, E), h_PD @ E.T
 

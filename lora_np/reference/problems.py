@@ -127,8 +127,10 @@ def conv2d(d: Draw) -> Problem:
     g = d.choice([1, 2])
     C, O = g * d.choice([1, 2]), g * d.choice([1, 3])
     h, w = d.choice([(1, 2), (2, 3), (3, 2), (2, 2)])
-    stride, padding, dilation = d.choice([1, (2, 1)]), d.choice([0, (1, 2)]), d.choice(
-        [1, (1, 2)]
+    stride, padding, dilation = (
+        d.choice([1, (2, 1)]),
+        d.choice([0, (1, 2)]),
+        d.choice([1, (1, 2)]),
     )
     H, W = d.choice([(5, 6), (4, 7), (6, 6)])
     return {"x_BCHW": d.array(2, C, H, W), "W_OChw": d.array(O, C // g, h, w),
@@ -161,9 +163,14 @@ def lstm(d: Draw) -> Problem:
 def lora_linear(d: Draw) -> Problem:
     N, D, M = d.sizes(3)
     R = d.rank(D, M)
-    p: Problem = {"x_ND": d.array(N, D), "W_MD": d.array(M, D),
-                  "b_M": d.array(M) if d.integers(0, 3) else None,
-                  "A_RD": d.array(R, D), "B_MR": d.array(M, R), "s": d.scale()}  # fmt: skip
+    p: Problem = {
+        "x_ND": d.array(N, D),
+        "W_MD": d.array(M, D),
+        "b_M": d.array(M) if d.integers(0, 3) else None,
+        "A_RD": d.array(R, D),
+        "B_MR": d.array(M, R),
+        "s": d.scale(),
+    }
     if d.integers(0, 1):
         p |= {"mask_ND": d.mask(N, D), "p": 0.5 if d.whole else d.choice([0.1, 0.5])}
     return p
@@ -222,9 +229,14 @@ def lora_qkv(d: Draw) -> Problem:
     widths = d.choice([(4, 2, 2), (3, 3, 3), (6, 2, 2)])
     parts = d.choice(["q", "v", "qv", "kv", "qkv"])
     C = sum(widths)
-    return {"x_ND": d.array(N, D), "W_CD": d.array(C, D),
-            "b_C": d.array(C) if d.integers(0, 1) else None,
-            **_qkv_factors(d, D, widths, parts), "s": d.scale(), "widths": widths}  # fmt: skip
+    return {
+        "x_ND": d.array(N, D),
+        "W_CD": d.array(C, D),
+        "b_C": d.array(C) if d.integers(0, 1) else None,
+        **_qkv_factors(d, D, widths, parts),
+        "s": d.scale(),
+        "widths": widths,
+    }
 
 
 def lora_self_attention(d: Draw) -> Problem:

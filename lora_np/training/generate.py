@@ -68,8 +68,10 @@ def generate(
     """
     ids = [int(i) for i in prompt]
     if not ids or max_new_tokens < 0:
-        raise ValueError("generate needs a prompt of at least one id and "
-                         f"max_new_tokens of 0 or more, got {max_new_tokens}")  # fmt: skip
+        raise ValueError(
+            "generate needs a prompt of at least one id and "
+            f"max_new_tokens of 0 or more, got {max_new_tokens}"
+        )
     room, was_training = model.config.n_positions, model.training
     start, cache = max(0, len(ids) - room), None
     model.eval()

@@ -115,7 +115,7 @@ def train(
     options: TrainOptions,
     history: History | None = None,
 ) -> History:
-    """Train until `options.steps` steps are done, counting those the optimizer has done.
+    """Train until `options.steps` steps are done, those of before included.
 
     draw(rng) gives one micro-batch. The bar is silent when stderr is no terminal.
     Switches the allocator's settings (`tune_allocator`).

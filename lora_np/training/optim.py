@@ -24,13 +24,17 @@ class Optimizer:
 
     def __init__(self, params: Iterable, **defaults: Any):
         given = list(params)
-        groups = given if given and isinstance(given[0], Mapping) else [{"params": given}]
+        groups = (
+            given if given and isinstance(given[0], Mapping) else [{"params": given}]
+        )
         self.groups = [{**defaults, **g, "params": list(g["params"])} for g in groups]
         everything = [p for g in self.groups for p in g["params"]]
         if not everything:
             raise ValueError("nothing to train: the list of parameters is empty")
         if len({id(p) for p in everything}) != len(everything):
-            raise ValueError("a parameter stands in the list twice; it would move twice")
+            raise ValueError(
+                "a parameter stands in the list twice; it would move twice"
+            )
         for g in self.groups:
             if not (math.isfinite(g["lr"]) and g["lr"] >= 0):
                 raise ValueError(f"lr must be 0 or more, got {g['lr']}")
@@ -90,8 +94,9 @@ class Optimizer:
                 raise KeyError(f"optimizer state {key!r} does not fit these parameters")
             p = params[int(i)]
             if tuple(array.shape) != p.shape:
-                raise KeyError(f"optimizer state {key!r} is {array.shape}, the parameter "
-                               f"{p.shape}")  # fmt: skip
+                raise KeyError(
+                    f"optimizer state {key!r} is {array.shape}, the parameter {p.shape}"
+                )
             fresh[int(i)][name] = get_xp(p.data).asarray(array, dtype=p.dtype)
         self.state, self.steps = fresh, int(state["steps"])
 
@@ -140,7 +145,9 @@ class Adam(Optimizer):
                  weight_decay: float = 0.0):  # fmt: skip
         for b in betas:
             if not 0.0 <= b < 1.0:
-                raise ValueError(f"betas must be at least 0 and less than 1, got {betas}")
+                raise ValueError(
+                    f"betas must be at least 0 and less than 1, got {betas}"
+                )
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
     def update(self, p: Parameter, grad: Any, state: dict, group: dict) -> None:
@@ -200,9 +207,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     return norm
 
 
-def warmup_cosine(
-    step: int, total: int, warmup: int = 0, floor: float = 0.0
-) -> float:
+def warmup_cosine(step: int, total: int, warmup: int = 0, floor: float = 0.0) -> float:
     """The factor for step 0 … total-1: up linearly over `warmup`, then down a cosine.
 
     Ends at `floor` on the last step.  Raises ValueError for lengths that do not fit.

@@ -62,9 +62,10 @@ def first_update(
     """How large the first step is, for s = α/r or α/√r with α = 16, by three measures.
 
     At step 0 only B moves. "loss": the first-order fall of the loss, -⟨dW, ΔW⟩.
-    "output": ‖ΔW xᵀ‖ on the batch. "weight": ‖ΔW‖. With SGD B = -lr s dW Aᵀ, so the fall
-    is lr s² ‖dW Aᵀ‖² ~ s² r; with Adam every entry of B moves by lr whatever its size,
-    so it is lr s Σ|dW Aᵀ| ~ s r. The same for every r: s ~ 1/√r with SGD, 1/r with Adam.
+    "output": ‖ΔW xᵀ‖ on the batch. "weight": ‖ΔW‖. With SGD B = -lr s dW Aᵀ, so it
+    falls by lr s² ‖dW Aᵀ‖² ~ s² r; with Adam every entry of B moves by lr whatever its
+    size, by lr s Σ|dW Aᵀ| ~ s r. So SGD wants s ~ 1/√r for a step that does not depend
+    on r, and Adam s ~ 1/r.
     Raises ValueError for another optimizer.
 
     >>> sorted(first_update(4, False, "adam", 0))
@@ -74,7 +75,9 @@ def first_update(
         raise ValueError(f"optimizer must be 'sgd' or 'adam', got {optimizer!r}")
     rng = np.random.default_rng([seed, D])
     x, G = rng.normal(size=(32, D)), rng.normal(size=(32, D)) / 32
-    A, B0 = init_lora((r, D), (D, r), np.random.default_rng([seed, r]), dtype=np.float64)
+    A, B0 = init_lora(
+        (r, D), (D, r), np.random.default_rng([seed, r]), dtype=np.float64
+    )
     s = scaling(16, r, use_rslora)
     _, cache = lora_linear(x, np.zeros((D, D)), None, A, B0, s)
     B = Parameter(B0)

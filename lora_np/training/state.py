@@ -40,7 +40,7 @@ def load_training(path: str | Path, model: Module, optimizer: Optimizer) -> Hist
         raise ValueError(f"{path} is no training checkpoint (it has no history)")
 
     def part(prefix: str) -> dict[str, np.ndarray]:
-        return {k[len(prefix):]: a for k, a in tensors.items() if k.startswith(prefix)}
+        return {k[len(prefix) :]: a for k, a in tensors.items() if k.startswith(prefix)}
 
     model.load_state_dict(part("model."))
     optimizer.load_state_dict(part("optimizer."))
