@@ -21,7 +21,7 @@ SYNCHRONISATIONS = [0]
 _order = np.random.default_rng(0)
 
 
-class ndarray:  # noqa: N801
+class ndarray:
     __array_ufunc__ = None
     __array_priority__ = 1000
 
@@ -139,8 +139,8 @@ def device_function(f):
 
 def _operators():
     names = (
-        "add sub mul truediv matmul pow floordiv mod and or xor lt le gt ge eq ne neg abs "
-        "invert"
+        "add sub mul truediv matmul pow floordiv mod and or xor lt le gt ge eq ne neg "
+        "abs invert"
     ).split()
     for name in names:
         for prefix in ("", "r", "i"):
@@ -168,8 +168,8 @@ for _method in _operators():
     setattr(ndarray, _method, _binary(_method))
 ndarray.__hash__ = object.__hash__
 for _method in (
-    "sum mean max min argmax argmin reshape transpose swapaxes astype copy ravel any all "
-    "squeeze repeat cumsum"
+    "sum mean max min argmax argmin reshape transpose swapaxes astype copy ravel any "
+    "all squeeze repeat cumsum"
 ).split():
 
     def _call(self, *args, _name=_method, **options):

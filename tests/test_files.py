@@ -83,6 +83,13 @@ def test_keys_and_shapes_are_pefts(tmp_path):
     assert raw["peft_type"] == "LORA" and raw["use_dora"] is True and raw["r"] == 3
 
 
+def test_the_configuration_names_the_adapted_layers(tmp_path):
+    """Not "all-linear", which another library may resolve to other layers."""
+    save_adapter(adapted(target_modules="all-linear"), tmp_path)
+    targets = json.loads((tmp_path / CONFIG).read_text())["target_modules"]
+    assert len(targets) == 8 and "h.0.attn.c_attn" in targets
+
+
 def saved(tmp_path, **changes):
     save_adapter(adapted(**changes), tmp_path)
     return tmp_path
@@ -103,6 +110,10 @@ def test_config_errors(tmp_path):
         ({"rank_pattern": {"c_attn": 9}}, "rank_pattern"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"some_new_switch": True}, "some_new_switch"),
+        ({"some_config": {"a": 1}}, "some_config"),
+        ({"layers_to_transform": 0}, "layers_to_transform"),
+        ({"r": 4.0}, "r must be an integer"),
+        ({"lora_dropout": None}, "lora_dropout must be a number"),
         ({"target_modules": ["q_proj"]}, "nothing is called 'q_proj'"),
     ]:
         before = (folder / CONFIG).read_text()
@@ -134,6 +145,7 @@ def test_weights_that_do_not_fit_are_listed_and_the_model_is_as_before(tmp_path)
     for piece in ("missing: ", "unexpected: ", f"shape: {first}"):
         assert piece in error.value.args[0]
     assert not lora_layers(model) and np.array_equal(logits(model), before)
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_corrupt_and_truncated_weights(tmp_path):
@@ -236,3 +248,22 @@ def test_written_files_can_be_read_by_others(tmp_path):
     save_tensors(tmp_path / "w", {"a": np.ones(1)})
     assert (tmp_path / "w").stat().st_mode & 0o044 == 0o044
     assert safetensors.numpy.load_file(tmp_path / "w")["a"].tolist() == [1.0]
+
+
+def test_a_configuration_as_peft_0_21_writes_it(tmp_path):
+    """All keys that peft 0.21.2 writes for a plain adapter; most say nothing."""
+    folder = saved(tmp_path)
+    off = (
+        "alora_invocation_tokens arrow_config auto_mapping corda_config "
+        "ensure_weight_tying eva_config exclude_modules kasa_config layer_replication "
+        "layers_pattern layers_to_transform lora_bias lora_ga_config megatron_config "
+        "modules_to_save monteclora_config revision target_parameters task_type "
+        "trainable_token_indices use_bdlora use_qalora velora_config"
+    )
+    edit_config(
+        folder, **dict.fromkeys(off.split()), rank_pattern={}, alpha_pattern={},
+        loftq_config={}, megatron_core="megatron.core", qalora_group_size=16,
+        peft_version="0.21.2", inference_mode=True,
+    )  # fmt: skip
+    model = base()
+    assert load_adapter(model, folder).r == 3

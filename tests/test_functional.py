@@ -260,3 +260,53 @@ def test_relative_position_is_all_that_rotary_keeps():
 
     assert product(3, 1) == pytest.approx(product(10, 8), rel=1e-12)
     assert abs(product(3, 1) - product(3, 2)) > 1e-3
+
+
+# ---- cases that an independent comparison with PyTorch brought up
+
+
+def test_ignored_rows_may_hold_anything():
+    z = rng().normal(size=(3, 4))
+    z[:, 0] = -np.inf
+    target = np.array([1, -100, 2])
+    loss, c = F.cross_entropy(z, target)
+    assert np.isfinite(loss) and not F.cross_entropy_backward(1.0, c)[0][1].any()
+    z[1] = np.nan
+    assert float(F.cross_entropy(z, target)[0]) == float(loss)
+
+
+def test_an_empty_batch_passes_through_convolution_and_attention():
+    x, W = np.zeros((0, 4, 5, 6)), np.ones((2, 4, 3, 3))
+    y, c = F.conv2d(x, W, np.ones(2))
+    assert y.shape == (0, 2, 3, 4)
+    dx, dW, db = F.conv2d_backward(y, c)
+    assert dx.shape == x.shape and not dW.any() and not db.any()
+    q, none = np.ones((2, 3, 2, 4)), np.ones((2, 0, 2, 4))
+    o, c = F.attention(q, none, none)
+    assert not o.any() and not F.attention_backward(q, c)[0].any()
+    assert F.qkv_attention(np.ones((0, 12)), batch=2, heads=1)[0].shape == (0, 4)
+
+
+@pytest.mark.parametrize("f", [F.gelu, F.gelu_tanh, F.silu, F.relu])
+def test_half_precision_stays_half_and_finite(f):
+    x = np.array([-300.0, -2.0, 0.0, 2.0, 300.0], np.float16)
+    y, slope = f(x)
+    assert y.dtype == slope.dtype == np.float16
+    assert np.isfinite(y).all() and slope[-1] == 1.0 and slope[0] == 0.0
+
+
+def test_sigmoid_keeps_its_digits_far_out():
+    x = np.array([-700.0, -40.0, -20.0, 0.0, 20.0, 800.0])
+    want = np.where(x < 0, np.exp(np.minimum(x, 0)), 1.0) / (1 + np.exp(-np.abs(x)))
+    np.testing.assert_allclose(F.sigmoid(x), want, rtol=1e-14)
+    assert F.silu(np.array([-40.0]))[0][0] == pytest.approx(
+        -40 * np.exp(-40), rel=1e-12
+    )
+
+
+def test_numpy_integers_and_floats_are_numbers():
+    x, W = np.ones((1, 1, 4, 4)), np.ones((1, 1, 2, 2))
+    assert F.conv2d(x, W, stride=np.int64(2))[0].shape == (1, 1, 2, 2)
+    a = np.ones((2, 2), np.float32)
+    assert L.lora_linear(a, a, None, a, a, np.float64(0.5))[0].dtype == np.float32
+    assert type(L.scaling(np.float64(8), 4)) is float

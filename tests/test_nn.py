@@ -493,3 +493,36 @@ def test_model_file_errors(tmp_path):
     model.wte.weight.data[0, 0] = 1e6
     with pytest.raises(ValueError, match="not finite as float16"):
         save_model(model, path, np.float16)
+
+
+@pytest.mark.parametrize("extra", [{}, {"use_dora": True}])
+def test_an_untied_head_can_be_adapted(extra):
+    model = gpt(tie_word_embeddings=False)
+    attach_lora(model, config(target_modules=["lm_head"], **extra), rng())
+    shake(model)
+    apart = logits(model)
+    target = ids(seed=3)
+    loss = model.loss(ids(), target)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.trainable().values())
+    merge_lora(model)
+    np.testing.assert_allclose(logits(model), apart, rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(model.loss(ids(), target).data, loss.data, rtol=1e-12)
+
+
+def test_dropout_on_the_fused_head_is_refused_in_training_only():
+    model = gpt(tie_word_embeddings=False)
+    attach_lora(model, config(target_modules=["lm_head"], lora_dropout=0.1), rng())
+    with pytest.raises(ValueError, match="leave the head out"):
+        model.loss(ids(), ids(), rng=rng())
+    logits(model.eval())
+
+
+def test_position_embeddings_can_be_adapted():
+    model = gpt()
+    base = logits(model)
+    attach_lora(model, config(target_modules=["wpe"]), rng())
+    np.testing.assert_allclose(logits(model), base, rtol=1e-12, atol=1e-13)
+    shake(model)
+    assert not np.allclose(logits(model), base)
+    model.new_cache(1)

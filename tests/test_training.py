@@ -405,3 +405,22 @@ def test_the_allocator_call_is_a_no_op_elsewhere(monkeypatch):
     assert tune_allocator() in (True, False)
     monkeypatch.setattr("sys.platform", "darwin")
     assert tune_allocator() is False
+
+
+def test_adam_counts_the_steps_of_each_parameter():
+    """A parameter whose first gradient comes late is corrected as in its first step."""
+    p, q = Parameter(np.zeros(1)), Parameter(np.zeros(1))
+    optimizer = AdamW([p, q], lr=0.1, weight_decay=0.0)
+    for step in range(6):
+        p.grad, q.grad = np.ones(1), np.ones(1) if step == 5 else None
+        optimizer.step()
+    assert q.data[0] == pytest.approx(-0.1, rel=1e-6)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert [s["t"] for s in optimizer.state] == [6, 1]
+
+
+def test_clipping_in_half_precision_does_not_overflow():
+    p = Parameter(np.zeros(400, np.float16))
+    p.grad = np.full(400, 20.0, np.float16)
+    assert clip_grad_norm([p], 1.0) == pytest.approx(400.0)
+    assert p.grad[0] == pytest.approx(0.05, rel=1e-3)

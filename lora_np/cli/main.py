@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from lora_np.cli import adapt, bench, check, figures, generate, job, pretrain
+from lora_np.cli import adapt, bench, chapters, check, figures, generate, job, pretrain
 
 COMMANDS: dict[str, ModuleType] = {
     "check": check, "adapt": adapt, "generate": generate, "figures": figures,
-    "pretrain": pretrain, "bench": bench,
+    "pretrain": pretrain, "bench": bench, "chapters": chapters,
 }  # fmt: skip
 EXPECTED = (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError,
             FloatingPointError, OverflowError)  # fmt: skip

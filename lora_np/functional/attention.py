@@ -203,7 +203,8 @@ def qkv_attention(
     inner = ("q", "k", "v") if "qkv" in needs else ()
     o, cache = attention(q, k, v, causal, key_mask_BS, needs=inner)
     cache = (cache, turn_q, turn_k, batch, heads, kv_heads or heads, qkv_NC.shape)
-    return o.reshape(qkv_NC.shape[0], -1), cache if inner else None
+    rows = o.reshape(qkv_NC.shape[0], o.shape[2] * o.shape[3])
+    return rows, cache if inner else None
 
 
 def qkv_attention_backward(dy_NP: Array, cache: tuple | None) -> tuple:

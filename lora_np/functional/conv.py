@@ -4,7 +4,9 @@ B batch · C input channels · O output channels · H W image · h w kernel
 g groups · P = H' W' output places · Q = (C/g) h w numbers under the kernel
 """
 
+import math
 from collections.abc import Container
+from numbers import Integral
 
 from lora_np.backend import Array, get_xp
 from lora_np.functional.contract import (
@@ -18,7 +20,7 @@ Pair = tuple[int, int]
 
 
 def _pair(name: str, value: int | Pair, least: int) -> Pair:
-    two = (value, value) if isinstance(value, int) else tuple(value)
+    two = (int(value),) * 2 if isinstance(value, Integral) else tuple(value)
     if len(two) != 2 or min(two) < least:
         raise ValueError(f"{name} must be {least} or more (one or two), got {value}")
     return two
@@ -143,8 +145,8 @@ def conv2d(
         output_size(image[a], kernel[a], *(o[a] for o in options)) for a in (0, 1)
     )
     cols = unfold(x_BCHW, kernel, places, options)
-    B, O = x_BCHW.shape[0], W_OChw.shape[0]
-    cols_BgQP = cols.reshape(B, groups, -1, places[0] * places[1])
+    B, O, Q = x_BCHW.shape[0], W_OChw.shape[0], math.prod(W_OChw.shape[1:])
+    cols_BgQP = cols.reshape(B, groups, Q, places[0] * places[1])
     W_gMQ = W_OChw.reshape(groups, O // groups, -1)
     y_BOHW = (W_gMQ @ cols_BgQP).reshape(B, O, *places)
     if b_O is not None:

@@ -62,7 +62,8 @@ def _loss_and_slope(
     picked_N = e_NV[rows, ids_N]
     e_NV = xp.exp(e_NV, out=e_NV)
     total_N1 = row_sum(e_NV)
-    loss = ((xp.log(total_N1[:, 0]) - picked_N) * keep_N).sum()
+    loss_N = xp.log(total_N1[:, 0]) - picked_N
+    loss = xp.where(keep_N, loss_N, xp.zeros_like(loss_N)).sum()
     if not want:
         return loss, None
     e_NV *= keep_N[:, None] / total_N1

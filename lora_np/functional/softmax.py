@@ -19,6 +19,8 @@ def shifted_exp(z: Array) -> Array:
     array([[1., 1.]])
     """
     xp = get_xp(z)
+    if z.shape[-1] == 0:
+        return z
     top = z.real.max(axis=-1, keepdims=True)
     top = xp.where(xp.isfinite(top), top, xp.zeros_like(top))
     e = z - top

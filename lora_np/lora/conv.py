@@ -71,6 +71,7 @@ def lora_conv2d(
     low = [w for w, n in (("x", "x"), ("W", "A")) if n in needs]
     u, down = conv2d(xd, A_RChw, None, *options, needs=low)
     top = [w for w, n in (("x", "A"), ("x", "x"), ("W", "B")) if n in needs]
+    s = float(s)  # a NumPy float64 scalar would promote float32
     z, up = conv2d(s * u, B_OR11, None, groups=groups, needs=top)
     return add_to(y, z), (base, down, up, s, dropped)
 

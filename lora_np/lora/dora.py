@@ -60,6 +60,7 @@ def dora_linear(
     check_factors(A_RD, B_MR, x_ND.shape[1], W_MD.shape[0])
     expect_shape("m_M", m_M, (W_MD.shape[0],), "one magnitude an output")
     xp = get_xp(x_ND, W_MD)
+    s = float(s)  # a NumPy float64 scalar would promote float32
     V_MD = W_MD + s * (B_MR @ A_RD)
     n_M = row_norm(V_MD) if norm_M is None else norm_M
     expect_shape("norm_M", n_M, m_M.shape)

@@ -39,6 +39,7 @@ def lora_embedding(
     expect_shape("ids_N", ids_N, (None,), "flatten batch and time to one axis")
     expect_ids("ids_N", ids_N, E_VD.shape[0])
     check_factors(A_RV, B_DR, E_VD.shape[0], E_VD.shape[1])
+    s = float(s)  # a NumPy float64 scalar would promote float32
     u_NR = s * A_RV.T[ids_N]
     y_ND = add_to(E_VD[ids_N], u_NR @ B_DR.T)
     saved_B = B_DR if "A" in needs else None
@@ -97,6 +98,7 @@ def lora_tied(
     expect_ids("ids_N", ids_N, E_VD.shape[0])
     expect_shape("h_PD", h_PD, (None, E_VD.shape[1]))
     check_factors(A_RD, B_VR, E_VD.shape[1], E_VD.shape[0])
+    s = float(s)  # a NumPy float64 scalar would promote float32
     b_NR = s * B_VR[ids_N]
     u_PR = s * (h_PD @ A_RD.T)
     x_ND = add_to(E_VD[ids_N], b_NR @ A_RD)

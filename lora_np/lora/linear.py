@@ -66,6 +66,7 @@ def lora_linear(
     xd_ND, dropped = x_ND, None
     if mask_ND is not None:
         xd_ND, dropped = dropout(x_ND, mask_ND, p, needs=needs)
+    s = float(s)  # a NumPy float64 scalar would promote float32
     u_NR = s * (xd_ND @ A_RD.T)  # all that the low-rank path must remember for dB
     y_NM = add_to(x_ND @ W_MD.T, u_NR @ B_MR.T)
     if b_M is not None:

@@ -71,6 +71,7 @@ def lora_qkv(
     expect_shape("W_CD", W_CD, (sum(widths), x_ND.shape[1]), slip)
     factors = (Aq_RD, Bq_QR, Ak_RD, Bk_KR, Av_RD, Bv_KR)
     parts = _parts(widths, factors, x_ND.shape[1])
+    s = float(s)  # a NumPy float64 scalar would promote float32
     us = [s * (x_ND @ A.T) for _, A, _, _ in parts]
     lows = [u @ B.T for u, (_, _, B, _) in zip(us, parts, strict=True)]
     y_NC = x_ND @ W_CD.T

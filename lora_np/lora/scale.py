@@ -33,4 +33,4 @@ def scaling(lora_alpha: float, r: int, use_rslora: bool = False) -> float:
     check_rank(r)
     if not math.isfinite(lora_alpha):
         raise ValueError(f"lora_alpha must be a finite number, got {lora_alpha}")
-    return lora_alpha / (math.sqrt(r) if use_rslora else r)
+    return float(lora_alpha) / (math.sqrt(r) if use_rslora else r)

@@ -116,11 +116,11 @@ class GPT(Module):
 
     def head(self) -> Tensor:
         """The output matrix (V, D): the embedding's own when tied."""
-        return self.wte.as_head() if self.lm_head is None else self.lm_head.weight
+        return (self.lm_head or self.wte).as_head()
 
     def new_cache(self, batch: int) -> list[KeyValueCache]:
         """Empty key/value caches, one a layer."""
-        c, like = self.config, self.wpe.weight.data
+        c, like = self.config, self.ln_f.weight.data
         size, groups = c.n_embd // c.n_head, c.n_kv_head or c.n_head
         room = c.n_positions
         return [KeyValueCache(batch, room, groups, size, like) for _ in self.h]
@@ -143,7 +143,7 @@ class GPT(Module):
                 f"{past + T} positions do not fit: the model has "
                 f"{self.config.n_positions} (n_positions)"
             )
-        xp = get_xp(self.wpe.weight.data)
+        xp = get_xp(self.ln_f.weight.data)
         position_N = xp.asarray(np.tile(np.arange(past, past + T), B))
         x = self.wte(xp.asarray(ids_BT).reshape(-1)) + self.wpe(position_N)
         x = self.drop(x, rng)

@@ -39,6 +39,8 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         scaling(self.lora_alpha, self.r, self.use_rslora)
+        if not isinstance(self.lora_dropout, int | float):
+            raise TypeError(f"lora_dropout must be a number, got {self.lora_dropout!r}")
         if not 0.0 <= self.lora_dropout < 1.0:
             raise ValueError(
                 f"lora_dropout must be at least 0 and less than 1, got "

@@ -23,22 +23,13 @@ PREFIX = "base_model.model."
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _IGNORED = {"peft_type": "LORA", "task_type": None, "inference_mode": True,
             "fan_in_fan_out": False, "base_model_name_or_path": None}  # fmt: skip
-# PEFT options that change the computation and that this toolkit does not have: an
-# adapter that sets one of them to anything else must not be loaded as if it did not.
-_UNSUPPORTED: dict[str, Any] = {
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "modules_to_save": None,
-    "layers_to_transform": None,
-    "layer_replication": None,
-    "lora_bias": False,
-    "trainable_token_indices": None,
-    "target_parameters": None,
-    "alora_invocation_tokens": None,
-    "use_qalora": False,
-    "exclude_modules": None,
-    "layers_pattern": None,
-}
+# Keys of PEFT that say nothing about the computation of a finished adapter. Any other
+# unknown key that is switched on might change it, and is refused.
+_HARMLESS = set(_IGNORED) | {
+    "auto_mapping", "revision", "peft_version", "megatron_core", "megatron_config",
+    "loftq_config", "runtime_config", "qalora_group_size", "eva_config",
+    "corda_config", "lora_ga_config",
+}  # fmt: skip
 
 
 def adapter_parameters(model: Module) -> dict[str, Parameter]:
@@ -71,6 +62,9 @@ def save_adapter(
     if config is None:
         raise RuntimeError("no adapter is attached, so there is nothing to save")
     content = {**_IGNORED, **asdict(config), "base_model_name_or_path": base_model_name}
+    content["target_modules"] = list(
+        lora_layers(model)
+    )  # resolved, as PEFT writes them
     tensors = {k: to_host(p.data) for k, p in adapter_parameters(model).items()}
     save_tensors(Path(folder) / WEIGHTS, tensors, {"format": "pt"})
     text = json.dumps(content, indent=2, sort_keys=True) + "\n"
@@ -94,19 +88,24 @@ def read_config(folder: str | Path) -> LoraConfig:
         kind = raw.get("peft_type") if isinstance(raw, Mapping) else type(raw).__name__
         raise ValueError(f"{path} describes {kind!r}, expected peft_type 'LORA'")
     own = {f.name for f in fields(LoraConfig)}
-    known = own | set(_IGNORED)
     for key, value in raw.items():
-        harmless = _UNSUPPORTED.get(key) == value or not value
-        if key in _UNSUPPORTED and not harmless:
+        off = (
+            value is None
+            or value is False
+            or (isinstance(value, dict | list | str) and not value)
+        )
+        if key not in own | _HARMLESS and not off:
             raise ValueError(
-                f"{path} sets {key} = {value!r}, which is not offered here"
+                f"{path} sets {key} = {value!r}, which is not offered here and may "
+                "change what the adapter computes"
             )
-        if key not in known and key not in _UNSUPPORTED and value is True:
-            raise ValueError(f"{path} sets {key}, an option that is not known here")
     given = {k: v for k, v in raw.items() if k in own}
     if isinstance(given.get("target_modules"), list):
         given["target_modules"] = sorted(given["target_modules"])
-    return LoraConfig(**given)
+    try:
+        return LoraConfig(**given)
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def load_adapter(model: Module, folder: str | Path) -> LoraConfig:
@@ -117,6 +116,7 @@ def load_adapter(model: Module, folder: str | Path) -> LoraConfig:
     """
     config = read_config(folder)
     tensors = load_tensors(Path(folder) / WEIGHTS)
+    trainable = {n: p.requires_grad for n, p in model.named_parameters()}
     attach_lora(
         model, config, np.random.default_rng(0)
     )  # every drawn value is replaced
@@ -124,6 +124,8 @@ def load_adapter(model: Module, folder: str | Path) -> LoraConfig:
         _fill(adapter_parameters(model), tensors, Path(folder) / WEIGHTS)
     except KeyError:
         remove_lora(model)
+        for name, p in model.named_parameters():
+            p.requires_grad = trainable[name]
         raise
     return config
 

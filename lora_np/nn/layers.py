@@ -60,6 +60,10 @@ class Linear(Module):
         """x (N, in) → (N, out)."""
         return ops.linear(x, self.weight, self.bias)
 
+    def as_head(self) -> Tensor:
+        """The matrix (out, in), for the loss that is fused with the output head."""
+        return self.weight
+
 
 class Embedding(Module):
     """y_n = weight[ids_n]; weight (V, D) ~ N(0, std²).

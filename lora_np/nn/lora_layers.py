@@ -95,6 +95,27 @@ class LoraLinear(LoraLayer):
         if use_dora:
             self.lora_magnitude_vector = Parameter(row_norm(self._direction()))
 
+    def as_head(self) -> Tensor:
+        """The adapted weight as a Tensor, for a loss that is fused with the head.
+
+        Raises ValueError in training with lora_dropout: the fused loss drops nothing.
+        """
+        weight = self.base_layer.weight
+        if self.merged:
+            return weight
+        if self.training and self.p:
+            raise ValueError(
+                "lora_dropout on the output head is not offered (the loss is fused with "
+                "it); leave the head out of target_modules or set lora_dropout=0"
+            )
+        update = (self.lora_B @ self.lora_A) * self.scaling  # type: ignore[operator]
+        V = weight + update
+        if self.lora_magnitude_vector is None:
+            return V
+        n = row_norm(self._direction())
+        length = self.lora_magnitude_vector / n
+        return V * length.reshape(-1, 1)
+
     def _direction(self) -> Array:
         """V = W + s B A in the weight's dtype."""
         W = self.base_layer.weight.data
@@ -135,7 +156,9 @@ class LoraLinear(LoraLayer):
 class LoraEmbedding(LoraLayer):
     """y = E[ids] + s B A[:, ids]; A (r, V) = 0 and B (D, r) ~ N(0, 1) at the start.
 
-    Used as a tied head too, the same update enters there (`as_head`).
+    Used as a tied head too, the same update enters there (`as_head`), before merging and
+    after. (PEFT's unmerged model leaves the tied head as it was, and changes it only when
+    merged, so for a tied target its logits differ from these until it is merged.)
 
     >>> rng = np.random.default_rng(0); base = Embedding(5, 3, rng)
     >>> LoraEmbedding(base, 2, 4, rng)(np.array([1, 1])).shape

@@ -87,7 +87,8 @@ def loss_against_rank(
     axis.set_xscale("log", base=2)
     axis.set_xticks(list(ranks), [str(r) for r in ranks])
     axis.set_xlabel("rank r of the adapter")
-    axis.set_ylabel("loss (mean squared error)")
+    axis.set_yscale("log")
+    axis.set_ylabel("loss on fresh data (mean squared error)")
     axis.legend(fontsize=8)
     return remember(figure, {k: list(v) for k, v in losses.items()}, 0.03)
 
@@ -124,12 +125,11 @@ def singular_values(spectra: Mapping[str, np.ndarray], r: int) -> Figure:
     handles = []
     for i, (name, values) in enumerate(spectra.items()):
         colour, marker = COLOURS[i % 7], MARKERS[i % 7]
-        shown = np.maximum(values[: 2 * r], 1e-12)
+        shown = values[: 2 * r]
         axis.plot(range(1, len(shown) + 1), shown, color=colour, marker=marker,
                   markersize=4, linewidth=1)  # fmt: skip
         handles.append(Line2D([], [], color=colour, marker=marker, label=name))
     axis.axvline(r + 0.5, color=COLOURS[6], linestyle=":", linewidth=1)
-    axis.set_yscale("log")
     axis.set_xlabel(f"number of the singular value (dotted: after r = {r})")
     axis.set_ylabel("singular value of ΔW")
     axis.legend(handles=handles, fontsize=8)

@@ -40,7 +40,7 @@ def next_distribution(
     p = np.exp((logits[order] - logits[order[0]]) / temperature)
     p[p.size if top_k is None else top_k :] = 0.0
     p /= p.sum()
-    if top_p is not None:
+    if top_p is not None and top_p < 1.0:
         p[np.cumsum(p) - p >= top_p] = 0.0  # what came before already reaches top_p
         p /= p.sum()
     out = np.empty_like(p)

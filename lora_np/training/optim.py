@@ -66,7 +66,8 @@ class Optimizer:
                 if p.grad is not None:
                     if not state:
                         zeros = get_xp(p.data).zeros_like
-                        state.update({n: zeros(p.data) for n in self.slots})
+                        state.update({n: zeros(p.data) for n in self.slots}, t=0)
+                    state["t"] += 1
                     self.update(p, p.grad, state, g)
 
     def update(self, p: Parameter, grad: Any, state: dict, group: dict) -> None:
@@ -76,7 +77,7 @@ class Optimizer:
     def state_dict(self) -> dict[str, np.ndarray]:
         """The kept arrays as host copies, "3.m" for array m of parameter 3."""
         arrays = {
-            f"{i}.{n}": to_host(a).copy()
+            f"{i}.{n}": np.array(a) if n == "t" else to_host(a).copy()
             for i, s in enumerate(self.state)
             for n, a in s.items()
         }
@@ -90,9 +91,13 @@ class Optimizer:
             if key == "steps":
                 continue
             i, _, name = key.partition(".")
-            if not i.isdigit() or int(i) >= len(params) or name not in self.slots:
+            known = (*self.slots, "t")
+            if not i.isdigit() or int(i) >= len(params) or name not in known:
                 raise KeyError(f"optimizer state {key!r} does not fit these parameters")
             p = params[int(i)]
+            if name == "t":
+                fresh[int(i)]["t"] = int(array)
+                continue
             if tuple(array.shape) != p.shape:
                 raise KeyError(
                     f"optimizer state {key!r} is {array.shape}, the parameter {p.shape}"
@@ -162,8 +167,9 @@ class Adam(Optimizer):
         m += (1.0 - b1) * grad
         v *= b2
         v += (1.0 - b2) * (grad * grad)
-        size = group["lr"] / (1.0 - b1**self.steps)
-        root = get_xp(v).sqrt(v * (1.0 / (1.0 - b2**self.steps)))
+        t = state["t"]  # steps of this parameter: it may have had no gradient before
+        size = group["lr"] / (1.0 - b1**t)
+        root = get_xp(v).sqrt(v * (1.0 / (1.0 - b2**t)))
         root += group["eps"]
         p.data -= size * m / root
 
@@ -186,6 +192,12 @@ class AdamW(Adam):
         super().__init__(params, lr, betas, eps, weight_decay)
 
 
+def _square_sum(g: Any) -> Any:
+    if g.dtype.itemsize < 4:  # squares of float16 end at 65504
+        g = g.astype(get_xp(g).float32)
+    return (g * g).sum()
+
+
 def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     """Scale all gradients together so that their common 2-norm is at most max_norm.
 
@@ -199,7 +211,7 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"max_norm must be more than 0, got {max_norm}")
     having = [p for p in parameters if p.grad is not None]
-    squares = [(p.grad * p.grad).sum() for p in having]
+    squares = [_square_sum(p.grad) for p in having]
     norm = math.sqrt(float(to_host(sum(squares)))) if having else 0.0
     if math.isfinite(norm) and norm > max_norm:
         for p in having:
