@@ -148,7 +148,7 @@ exact arithmetic nothing changes; in a finite format the sum is rounded, and the
 computes how far that can go and tests it:
 """
 
-# %%
+# %% tags=["volatile"]
 from lora_np.lora import delta_weight, merge, merge_bound, round_trip_bound, unmerge
 
 delta = delta_weight(A, B, s)

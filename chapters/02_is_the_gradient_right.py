@@ -98,7 +98,7 @@ form a product, which is not linear). The other two methods:
 **Predict** the best accuracy of each as $h$ shrinks.
 """
 
-# %%
+# %% tags=["volatile"]
 f, slope = np.exp, np.exp(1.0)
 for h in (1e-2, 1e-5, 1e-8, 1e-11, 1e-30):
     central = (f(1 + h) - f(1 - h)) / (2 * h)

@@ -113,6 +113,7 @@ children. In $h + 8h$ with the second path longer, the first visit of $h$ carrie
 part.
 """
 
+
 # %%
 def backward_unordered(root, gradient):
     queue, seen = [(root, gradient)], set()
@@ -202,7 +203,9 @@ for f in (lift(layer_norm, layer_norm_backward), primitive.layer_norm):
     out.backward(G)
     gradients.append([t.grad for t in leaves])
 for name, by_hand, by_tape in zip(("dx", "dg", "db"), *gradients):
-    print(name, "agrees:", np.abs(by_hand - by_tape).max() < 1e-13 * np.abs(by_tape).max())
+    print(
+        name, "agrees:", np.abs(by_hand - by_tape).max() < 1e-13 * np.abs(by_tape).max()
+    )
 
 # %% [markdown]
 r"""

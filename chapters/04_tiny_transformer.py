@@ -50,8 +50,15 @@ embedding (256 × 128), in attention, or in the two-layer network behind it (the
 # %%
 groups = {"embeddings": 0, "attention": 0, "mlp": 0, "norms": 0}
 for name, p in model.named_parameters():
-    kind = ("attention" if ".attn." in name else "mlp" if ".mlp." in name
-            else "norms" if "ln_" in name else "embeddings")
+    kind = (
+        "attention"
+        if ".attn." in name
+        else "mlp"
+        if ".mlp." in name
+        else "norms"
+        if "ln_" in name
+        else "embeddings"
+    )
     groups[kind] += p.data.size
 total = sum(groups.values())
 for kind, n in groups.items():
@@ -126,11 +133,15 @@ from lora_np.functional import softmax, softmax_backward
 for K in (4, 64, 1024):
     row = []
     for scale in (1.0, 1 / np.sqrt(K)):
-        z = scale * (rng.normal(size=(500, 8, K)) * rng.normal(size=(500, 1, K))).sum(-1)
+        z = scale * (rng.normal(size=(500, 8, K)) * rng.normal(size=(500, 1, K))).sum(
+            -1
+        )
         p, cache = softmax(z)
         dz = softmax_backward(rng.normal(size=p.shape), cache)[0]
         row.append(float(np.sqrt((dz**2).mean())))
-    print(f"K = {K:>4}: gradient through the softmax {row[0]:.3f} without, {row[1]:.3f} with")
+    print(
+        f"K = {K:>4}: gradient through the softmax {row[0]:.3f} without, {row[1]:.3f} with"
+    )
 
 # %% [markdown]
 r"""
@@ -163,8 +174,10 @@ from lora_np.training import held_out_loss
 
 training, held_out = split_ids("bible")
 share = (np.bincount(training, minlength=256) + 1) / (len(training) + 256)
-print(f"nothing {np.log(256):.2f}, byte frequencies {-np.log(share[held_out]).mean():.2f}, "
-      f"this model {held_out_loss(model, held_out_sets()['old']):.2f} nats a byte")
+print(
+    f"nothing {np.log(256):.2f}, byte frequencies {-np.log(share[held_out]).mean():.2f}, "
+    f"this model {held_out_loss(model, held_out_sets()['old']):.2f} nats a byte"
+)
 
 # %% [markdown]
 r"""

@@ -50,8 +50,11 @@ def first_gradients(A, B, steps=3):
 
 
 A, B = init_lora((2, 6), (4, 2), np.random.default_rng(1), dtype=np.float64)
-for name, start in (("A random, B = 0", (A, B)), ("both zero", (0 * A, B)),
-                    ("both random", (A, A[:, :4].T))):
+for name, start in (
+    ("A random, B = 0", (A, B)),
+    ("both zero", (0 * A, B)),
+    ("both random", (A, A[:, :4].T)),
+):
     steps = "   ".join(f"dA {a:.2f} dB {b:.2f}" for a, b in first_gradients(*start))
     print(f"{name:<16} {steps}")
 
@@ -75,11 +78,17 @@ from lora_np.training.planted import first_update
 ranks = (4, 16, 64, 256)
 for optimizer in ("sgd", "adam"):
     for use_rslora in (False, True):
-        falls = [np.mean([first_update(r, use_rslora, optimizer, s)["loss"] for s in range(6)])
-                 for r in ranks]
+        falls = [
+            np.mean(
+                [first_update(r, use_rslora, optimizer, s)["loss"] for s in range(6)]
+            )
+            for r in ranks
+        ]
         label = "α/√r" if use_rslora else "α/r "
-        print(f"{optimizer:<5}{label}  " + "  ".join(
-            f"r={r}: {f / falls[0]:6.2f}" for r, f in zip(ranks, falls)))
+        print(
+            f"{optimizer:<5}{label}  "
+            + "  ".join(f"r={r}: {f / falls[0]:6.2f}" for r, f in zip(ranks, falls))
+        )
 
 # %% [markdown]
 r"""
@@ -92,11 +101,17 @@ size of the update itself, $\lVert\Delta W\rVert$:
 # %%
 for optimizer in ("sgd", "adam"):
     for use_rslora in (False, True):
-        sizes = [np.mean([first_update(r, use_rslora, optimizer, s)["weight"]
-                          for s in range(6)]) for r in ranks]
+        sizes = [
+            np.mean(
+                [first_update(r, use_rslora, optimizer, s)["weight"] for s in range(6)]
+            )
+            for r in ranks
+        ]
         label = "α/√r" if use_rslora else "α/r "
-        print(f"{optimizer:<5}{label}  " + "  ".join(
-            f"r={r}: {f / sizes[0]:6.2f}" for r, f in zip(ranks, sizes)))
+        print(
+            f"{optimizer:<5}{label}  "
+            + "  ".join(f"r={r}: {f / sizes[0]:6.2f}" for r, f in zip(ranks, sizes))
+        )
 
 # %% [markdown]
 r"""
@@ -139,14 +154,17 @@ from lora_np.cli.adapt import METHODS, adapt, recorded_rates
 outcomes = {m: adapt(m, recorded_rates()[m], steps=15) for m in METHODS}
 print("method  trained    new text         old text")
 for m, o in outcomes.items():
-    print(f"{m:<6}{o.trainable:>9,}    {o.new_text[0]:.2f} -> {o.new_text[1]:.2f}     "
-          f"{o.old_text[0]:.2f} -> {o.old_text[1]:.2f}")
+    print(
+        f"{m:<6}{o.trainable:>9,}    {o.new_text[0]:.2f} -> {o.new_text[1]:.2f}     "
+        f"{o.old_text[0]:.2f} -> {o.old_text[1]:.2f}"
+    )
 
 # %% [markdown]
 r"""
-Fifteen steps show the direction; the main job (`python -m lora_np`) runs sixty. Full
-fine-tuning learns most and forgets most, with a dozen times the numbers: "LoRA learns
-less and forgets less" (Biderman et al. 2024, 2405.09673), here in miniature.
+After fifteen steps LoRA and full fine-tuning have learnt about as much, and full
+fine-tuning has forgotten most, with a dozen times the numbers. The main job
+(`python -m lora_np`) runs sixty steps; there full fine-tuning also learns a little more:
+"LoRA learns less and forgets less" (Biderman et al. 2024, 2405.09673), in miniature.
 
 ## What did it cost?
 
@@ -172,11 +190,21 @@ falls by far more is memory for gradients, optimizer state and checkpoints:
 from lora_np.plots import memory_bars
 
 for m, o in outcomes.items():
-    print(f"{m:<5} state {(o.memory.gradients + o.memory.optimizer) / 1e6:6.2f} MB, "
-          f"checkpoint {o.memory.checkpoint / 1e6:5.2f} MB, weights {o.memory.weights / 1e6:.2f} MB")
-memory_bars({m: {"weights": o.memory.weights, "gradients": o.memory.gradients,
-                 "optimizer state": o.memory.optimizer,
-                 "checkpoint": o.memory.checkpoint} for m, o in outcomes.items()})
+    print(
+        f"{m:<5} state {(o.memory.gradients + o.memory.optimizer) / 1e6:6.2f} MB, "
+        f"checkpoint {o.memory.checkpoint / 1e6:5.2f} MB, weights {o.memory.weights / 1e6:.2f} MB"
+    )
+memory_bars(
+    {
+        m: {
+            "weights": o.memory.weights,
+            "gradients": o.memory.gradients,
+            "optimizer state": o.memory.optimizer,
+            "checkpoint": o.memory.checkpoint,
+        }
+        for m, o in outcomes.items()
+    }
+)
 
 # %% [markdown]
 r"""
@@ -205,9 +233,11 @@ with tempfile.TemporaryDirectory() as folder, no_grad():
     apart = model.logits(probe).data
     merge_lora(model)
     merged = model.logits(probe).data
-print("largest difference of a logit is rounding:",
-      bool(np.abs(apart - merged).max() < 1e-4 * np.abs(apart).max()))
-for key in list(tensors)[:2]:
+print(
+    "largest difference of a logit is rounding:",
+    bool(np.abs(apart - merged).max() < 1e-4 * np.abs(apart).max()),
+)
+for key in sorted(tensors)[:2]:
     print(key, tensors[key].shape)
 
 # %% [markdown]

@@ -9,7 +9,7 @@ with `functional`: they are the second of three witnesses.
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lora_np import backend
 from lora_np.backend import Array, get_xp, scatter_add
@@ -111,6 +111,27 @@ class Tensor:
     def T(self) -> "Tensor":
         """The transpose (all axes reversed)."""
         return transpose(self)
+
+    if TYPE_CHECKING:  # set from the table of operators below
+        _Op = Callable[..., "Tensor"]
+        __add__: _Op
+        __radd__: _Op
+        __sub__: _Op
+        __rsub__: _Op
+        __mul__: _Op
+        __rmul__: _Op
+        __truediv__: _Op
+        __rtruediv__: _Op
+        __matmul__: _Op
+        __rmatmul__: _Op
+        __pow__: _Op
+        __neg__: _Op
+        __getitem__: _Op
+        sum: _Op
+        mean: _Op
+        max: _Op
+        reshape: _Op
+        transpose: _Op
 
 
 def tensor(x: Any, like: Tensor | None = None) -> Tensor:
@@ -389,6 +410,11 @@ def lift(
     return op
 
 
+def _piece(i: int) -> Callable[[Any], tuple]:
+    """The backward of output i of an operation that has several."""
+    return lambda g: (Pieces({i: g}),)
+
+
 def _wrap(
     label: str, y: Any, cache: Any, f_backward: Callable, names: tuple, live: dict
 ) -> Any:
@@ -414,7 +440,7 @@ def _wrap(
             if several:
                 out.node = Node(
                     f"{label}[{i}]", out.shape, (node,),
-                    lambda g, i=i: (Pieces({i: g}),),
+                    _piece(i),
                 )  # fmt: skip
             if keeps_values():
                 out.node.value = node.value = out.data

@@ -181,7 +181,7 @@ def qkv_attention(
     rotary_base: float | None = None,
     *,
     needs: Container[str] = ALL,
-) -> tuple[Array, tuple]:
+) -> tuple[Array, tuple | None]:
     """Everything between the fused qkv projection and the output projection.
 
     Columns of qkv: H query heads, G key heads, G value heads, each K wide. With

@@ -20,10 +20,10 @@ Pair = tuple[int, int]
 
 
 def _pair(name: str, value: int | Pair, least: int) -> Pair:
-    two = (int(value),) * 2 if isinstance(value, Integral) else tuple(value)
+    two: tuple = (value, value) if isinstance(value, Integral) else tuple(value)  # type: ignore[arg-type]
     if len(two) != 2 or min(two) < least:
         raise ValueError(f"{name} must be {least} or more (one or two), got {value}")
-    return two
+    return int(two[0]), int(two[1])
 
 
 def output_size(
@@ -141,9 +141,10 @@ def conv2d(
     steps = _pair("stride", stride, 1), _pair("padding", padding, 0)
     options = (*steps, _pair("dilation", dilation, 1))
     kernel, image = W_OChw.shape[2:], x_BCHW.shape[2:]
-    places = tuple(
+    tall, wide = (
         output_size(image[a], kernel[a], *(o[a] for o in options)) for a in (0, 1)
     )
+    places = (tall, wide)
     cols = unfold(x_BCHW, kernel, places, options)
     B, O, Q = x_BCHW.shape[0], W_OChw.shape[0], math.prod(W_OChw.shape[1:])
     cols_BgQP = cols.reshape(B, groups, Q, places[0] * places[1])

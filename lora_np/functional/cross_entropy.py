@@ -79,7 +79,7 @@ def cross_entropy(
     reduction: str = "mean",
     *,
     needs: Container[str] = ALL,
-) -> tuple[Array, tuple]:
+) -> tuple[Array, Array | None]:
     """L = (1/n) Σ_i [ln Σ_v exp(z_iv) - z_i,target],  over the n counted rows, in nats
 
     Args: logits z_NV; target_N integers, `ignore_index` for rows that do not count;
@@ -162,7 +162,7 @@ def linear_cross_entropy(
             dz_PV *= 1.0 / n
         if dh_ND is not None:
             dh_ND[part] = dz_PV @ W_VD
-        if dW_VD is not None:
+        if dW_VD is not None and dz_PV is not None:
             dW_VD += dz_PV.T @ h_ND[part]
     return loss / n, (dh_ND, dW_VD)
 

@@ -32,7 +32,7 @@ def check_rate(p: float) -> None:
 @differentiable("x")
 def dropout(
     x: Array, mask: Array, p: float, *, needs: Container[str] = ALL
-) -> tuple[Array, tuple]:
+) -> tuple[Array, Array | None]:
     """y = x · mask / (1 - p), so that the mean over masks is x
 
     mask: 0/1 (bool or number) of x's shape, 1 with probability 1 - p.

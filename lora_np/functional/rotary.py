@@ -39,7 +39,7 @@ def rotary(
     base: float = 10000.0,
     *,
     needs: Container[str] = ALL,
-) -> tuple[Array, tuple]:
+) -> tuple[Array, tuple | None]:
     """(y_i, y_i+K/2) = rotation by position · base^(-2i/K) of (x_i, x_i+K/2)
 
     Su et al. 2021 (2104.09864), eq. 34. The pairs are i and i + K/2, as in Llama's

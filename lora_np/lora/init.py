@@ -97,7 +97,7 @@ def init_lora_embedding(
     """
     check_rank(A_shape[0])
     check_method(init_lora_weights)
-    B = rng.normal(size=B_shape).astype(dtype)
+    B: np.ndarray = rng.normal(size=B_shape).astype(dtype)
     if init_lora_weights is False:
         return rng.normal(size=A_shape).astype(dtype), B
     return np.zeros(A_shape, dtype), B

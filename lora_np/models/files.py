@@ -17,7 +17,9 @@ def save_model(model: GPT, path: str | Path, dtype: type = np.float32) -> None:
     Raises OSError, or ValueError for weights that `dtype` cannot hold.
     """
     with np.errstate(over="ignore"):  # an overflow is reported below, by name
-        state = {n: a.astype(dtype) for n, a in model.state_dict().items()}
+        state: dict[str, np.ndarray] = {
+            n: a.astype(dtype) for n, a in model.state_dict().items()
+        }
     for name, array in state.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} is not finite as {np.dtype(dtype)}; not saved")

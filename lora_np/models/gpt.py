@@ -82,8 +82,8 @@ class Block(Module):
     ) -> Tensor:  # fmt: skip
         """x (N, D) → (N, D)."""
         a = self.attn(self.ln_1(x), batch, rng, cache)
-        x = x + self.drop(a, rng)  # type: ignore[operator]
-        return x + self.drop(self.mlp(self.ln_2(x), rng), rng)  # type: ignore[operator]
+        x = x + self.drop(a, rng)
+        return x + self.drop(self.mlp(self.ln_2(x), rng), rng)
 
 
 class GPT(Module):

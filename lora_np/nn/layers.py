@@ -52,7 +52,9 @@ class Linear(Module):
         dtype: type = np.float32,
     ):
         std = 1.0 / math.sqrt(in_features) if std is None else std
-        weight = rng.normal(0.0, std, (out_features, in_features)).astype(dtype)
+        weight: np.ndarray = rng.normal(0.0, std, (out_features, in_features)).astype(
+            dtype
+        )
         self.weight = Parameter(weight)
         self.bias = Parameter(np.zeros(out_features, dtype)) if bias else None
 

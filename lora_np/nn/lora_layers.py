@@ -91,7 +91,8 @@ class LoraLinear(LoraLayer):
         self._factors(
             *init_lora((r, inside), (out, r), rng, init_lora_weights, base.weight.dtype)
         )
-        self.lora_magnitude_vector = None
+        self.lora_magnitude_vector: Parameter | None = None
+        self._dora_delta: Array = None
         if use_dora:
             self.lora_magnitude_vector = Parameter(row_norm(self._direction()))
 
@@ -105,10 +106,10 @@ class LoraLinear(LoraLayer):
             return weight
         if self.training and self.p:
             raise ValueError(
-                "lora_dropout on the output head is not offered (the loss is fused with "
-                "it); leave the head out of target_modules or set lora_dropout=0"
+                "lora_dropout on the output head is not offered (the loss is fused "
+                "with it); leave the head out of target_modules or set lora_dropout=0"
             )
-        update = (self.lora_B @ self.lora_A) * self.scaling  # type: ignore[operator]
+        update = (self.lora_B @ self.lora_A) * self.scaling
         V = weight + update
         if self.lora_magnitude_vector is None:
             return V
@@ -156,9 +157,9 @@ class LoraLinear(LoraLayer):
 class LoraEmbedding(LoraLayer):
     """y = E[ids] + s B A[:, ids]; A (r, V) = 0 and B (D, r) ~ N(0, 1) at the start.
 
-    Used as a tied head too, the same update enters there (`as_head`), before merging and
-    after. (PEFT's unmerged model leaves the tied head as it was, and changes it only when
-    merged, so for a tied target its logits differ from these until it is merged.)
+    Used as a tied head too, the same update enters there (`as_head`), before merging
+    and after. (PEFT's unmerged model leaves the tied head as it was and changes it only
+    when merged: for a tied target its logits differ from these until then.)
 
     >>> rng = np.random.default_rng(0); base = Embedding(5, 3, rng)
     >>> LoraEmbedding(base, 2, 4, rng)(np.array([1, 1])).shape
@@ -192,5 +193,5 @@ class LoraEmbedding(LoraLayer):
         weight = self.base_layer.weight
         if self.merged:
             return weight
-        low = self.lora_A.T @ self.lora_B.T  # type: ignore[operator]
-        return weight + low * self.scaling  # type: ignore[operator]
+        low = self.lora_A.T @ self.lora_B.T
+        return weight + low * self.scaling

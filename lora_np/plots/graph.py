@@ -50,7 +50,8 @@ def draw_graph(root: Tensor) -> Svg:
         raise ValueError(
             f"{len(depth)} nodes are too many to read; draw a smaller case"
         )
-    place, rows = {}, {}
+    place: dict[Node, tuple[int, int]] = {}
+    rows: dict[int, int] = {}
     for node, d in sorted(depth.items(), key=lambda item: item[1]):
         rows[d] = rows.get(d, -1) + 1
         place[node] = (10 + d * (WIDTH + GAP_X), 10 + rows[d] * (HEIGHT + GAP_Y))

@@ -323,7 +323,7 @@ for _name, _f, _b in (
         forward=with_inputs(
             _f,
             lambda g: {
-                k: np.flip(v, range(2, v.ndim)) if k.startswith("A_") else v
+                k: np.flip(v, tuple(range(2, v.ndim))) if k.startswith("A_") else v
                 for k, v in g.items()
             },
         ),

@@ -91,7 +91,7 @@ def accumulate_gradients(
         raise ValueError("no position of the batch counts: every target is -100")
     loss = 0.0
     for ids, target in batches:
-        part = model.loss(ids, target, "sum", rng) * (1.0 / total)  # type: ignore[operator]
+        part = model.loss(ids, target, "sum", rng) * (1.0 / total)
         loss += float(to_host(part.data))
         part.backward()
         del part

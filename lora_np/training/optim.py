@@ -215,7 +215,8 @@ def clip_grad_norm(parameters: Iterable[Parameter], max_norm: float) -> float:
     norm = math.sqrt(float(to_host(sum(squares)))) if having else 0.0
     if math.isfinite(norm) and norm > max_norm:
         for p in having:
-            p.grad = p.grad * (max_norm / norm)  # not in place: arrays may be shared
+            assert p.grad is not None
+            p.grad = (max_norm / norm) * p.grad  # not in place: arrays may be shared
     return norm
 
 
