@@ -161,7 +161,7 @@ def run_backward(root: Node, gradient: Any) -> None:
         g = gradients.pop(node, None)
         if g is None:
             continue
-        if node.value is not None:
+        if node.value is not None and not isinstance(g, Pieces):
             node.grad = g
         if node.leaf is not None:
             leaf = node.leaf
