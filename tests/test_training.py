@@ -285,6 +285,7 @@ def test_checkpoints_that_do_not_fit(tmp_path):
         load_training(path, model, optimizer)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")
 def test_nan_stops_with_step_and_parameter_and_keeps_the_weights():
     model = gpt()
     optimizer = AdamW(model.parameters(), lr=0.01)

@@ -34,6 +34,7 @@ def draw_graph(root: Tensor) -> Svg:
     Raises ValueError for a tensor without a graph, one that was freed, or one with more
     than 200 nodes.
 
+    >>> import numpy as np
     >>> from lora_np.tape import recording
     >>> with recording():
     ...     x = Tensor(np.array(3.0), requires_grad=True, name="x"); y = x * x
