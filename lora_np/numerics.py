@@ -10,116 +10,25 @@ complex  D = Im L(x + ih) / h with h = 1e-30. Nothing is subtracted, so nothing
          cancels: about 1e-16 for analytic functions (Squire & Trapp 1998).
 central  D = (L(x+h) - L(x-h)) / 2h with h = 6e-6 · max(1, |x|): about 1e-10.
 
-Errors are max|got - want| / max|want| of the whole array: entry by entry, a correct
-attention gradient looks 14 % wrong where an entry is nearly zero.
+Errors are relative to the array's largest entry (see `report`).
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lora_np.backend import get_xp, to_host
+from lora_np.report import Report, Row, compare
 
 COMPLEX_LIMIT = 1e-13
 CENTRAL_LIMIT = 1e-7
+__all__ = ["Report", "Row", "certify", "compare"]
 METHODS = ("exact", "complex", "central")
 _COMPLEX_H = 1e-30
 _CENTRAL_H = float(np.finfo(np.float64).eps) ** (1 / 3)
 _KINK = 1e-2  # one-sided slopes further apart than this share of the largest: a kink
-
-
-@dataclass(frozen=True)
-class Row:
-    """One array certified by one method; `passed` is None where it does not apply."""
-
-    array: str
-    method: str
-    passed: bool | None
-    note: str = ""
-    worst: tuple[int, ...] = ()
-    got: float = math.nan
-    want: float = math.nan
-    absolute: float = math.nan
-    relative: float = math.nan
-    kinks: int = 0
-
-    def __str__(self) -> str:
-        mark = {True: "ok", False: "FAILED", None: "n/a"}[self.passed]
-        line = f"{self.array:<10} {self.method:<8} {mark:<7}"
-        if not math.isnan(self.absolute):
-            line += (
-                f" relative {self.relative:8.1e}  absolute {self.absolute:8.1e}"
-                f"  worst at {self.worst}: got {self.got:.9g}, want {self.want:.9g}"
-            )
-        return (line + ("  " + self.note if self.note else "")).rstrip()
-
-
-@dataclass(frozen=True)
-class Report:
-    """All rows of one certification.  `passed` is True when no row failed."""
-
-    rows: tuple[Row, ...]
-
-    @property
-    def passed(self) -> bool:
-        return any(r.passed for r in self.rows) and not self.failed
-
-    @property
-    def failed(self) -> tuple[Row, ...]:
-        return tuple(r for r in self.rows if r.passed is False)
-
-    def worst(self, array: str, method: str) -> Row:
-        """The row of one array and method."""
-        return next(r for r in self.rows if (r.array, r.method) == (array, method))
-
-    def __str__(self) -> str:
-        return "\n".join(str(r) for r in self.rows)
-
-
-def compare(
-    array: str, method: str, got: Any, want: np.ndarray, limit: float, floor: float = 0
-) -> Row:
-    """Compare every entry; limit 0 means bit for bit.
-
-    `floor` is the smallest number that the method can tell from zero: where the whole
-    of `want` lies below it, the array counts as zero and `got` must lie below it too.
-
-    >>> compare("dx", "central", np.array([1.0, 2.0]), np.array([1.0, 2.5]), 1e-7).worst
-    (1,)
-    """
-    if got is None:
-        return Row(array, method, False, "no gradient was returned")
-    got = to_host(got)
-    if got.shape != want.shape:
-        slip = "; transposed?" if got.shape == want.shape[::-1] else ""
-        note = f"has shape {got.shape}, the input has {want.shape}{slip}"
-        return Row(array, method, False, note)
-    if want.size == 0:
-        return Row(array, method, True, "no entries")
-    error = np.abs(got - want)
-    if not np.isfinite(got).all():
-        at = np.unravel_index(int(np.argmin(np.isfinite(got))), got.shape)
-        note = f"is not finite at {tuple(map(int, at))}"
-        return Row(array, method, False, note)
-    at = np.unravel_index(int(np.argmax(error)), got.shape)
-    top, largest = float(np.abs(want).max()), float(error.max())
-    relative = largest / top if top > 0 else (0.0 if largest == 0 else math.inf)
-    zero = top <= floor and float(np.abs(got).max()) <= floor
-    return Row(
-        array,
-        method,
-        bool(np.array_equal(got, want)) if limit == 0 else zero or relative <= limit,
-        "both zero within the method's resolution" if zero and relative > limit else "",
-        tuple(map(int, at)),
-        float(got[at]),
-        float(want[at]),
-        largest,
-        relative,
-    )
 
 
 class _Problem:

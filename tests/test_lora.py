@@ -1,5 +1,7 @@
 """LoRA's own laws: initialisation, algebra, merging, counts, DoRA, the bare file."""
 
+import runpy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -364,6 +366,14 @@ def test_the_bare_file_is_short_and_alone():
     lines = source.strip().split("\n")
     assert len(lines) <= 60
     assert [ln for ln in lines if "import" in ln] == ["import numpy as np"]
+
+
+def test_the_bare_file_runs_and_learns(capsys):
+    runpy.run_path(bare.__file__, run_name="__main__")
+    loss, difference = (
+        float(ln.split()[1]) for ln in capsys.readouterr().out.split("\n")[:2]
+    )
+    assert loss < 1e-5 and difference < 1e-13
 
 
 @given(linear_problems)

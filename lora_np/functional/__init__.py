@@ -20,8 +20,6 @@ from lora_np.functional.activation import (
 from lora_np.functional.attention import (
     attention,
     attention_backward,
-    qkv_attention,
-    qkv_attention_backward,
 )
 from lora_np.functional.contract import ALL, differentiable
 from lora_np.functional.conv import (
@@ -46,6 +44,7 @@ from lora_np.functional.norm import (
     rms_norm,
     rms_norm_backward,
 )
+from lora_np.functional.qkv import qkv_attention, qkv_attention_backward
 from lora_np.functional.rotary import rotary, rotary_backward
 from lora_np.functional.softmax import softmax, softmax_backward
 

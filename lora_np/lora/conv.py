@@ -18,8 +18,9 @@ from lora_np.functional.contract import (
     expect_float,
     expect_shape,
 )
-from lora_np.functional.conv import Pair, conv2d, conv2d_backward
+from lora_np.functional.conv import conv2d, conv2d_backward
 from lora_np.functional.dropout import dropout, dropout_backward
+from lora_np.functional.unfold import Pair
 
 
 def _check(W: Array, A: Array, B: Array, groups: int) -> None:

@@ -10,13 +10,13 @@ rank r for q, k and v together (PEFT; that is `lora_linear`), or, here, one a pa
 from collections.abc import Container
 
 from lora_np.backend import Array, add_to, column_sum, get_xp
-from lora_np.functional.attention import qkv_attention, qkv_attention_backward
 from lora_np.functional.contract import (
     ALL,
     differentiable,
     expect_float,
     expect_shape,
 )
+from lora_np.functional.qkv import qkv_attention, qkv_attention_backward
 from lora_np.lora.linear import check_factors, lora_linear, lora_linear_backward
 
 Part = tuple[str, Array, Array, slice]

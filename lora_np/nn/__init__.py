@@ -1,7 +1,6 @@
 """Modules built from lifted pairs, and LoRA attached to them."""
 
 from lora_np.nn.adapt import (
-    LoraConfig,
     attach_lora,
     lora_layers,
     merge_lora,
@@ -10,6 +9,7 @@ from lora_np.nn.adapt import (
     unmerge_lora,
 )
 from lora_np.nn.adapter_io import load_adapter, save_adapter
+from lora_np.nn.config import LoraConfig
 from lora_np.nn.layers import Attention, Dropout, Embedding, LayerNorm, Linear
 from lora_np.nn.lora_layers import LoraEmbedding, LoraLinear
 from lora_np.nn.module import Module, Parameter

@@ -15,7 +15,8 @@ import numpy as np
 
 from lora_np.backend import get_xp, to_host
 from lora_np.files.weights import load_tensors, save_tensors, write_beside
-from lora_np.nn.adapt import LoraConfig, attach_lora, lora_layers, remove_lora
+from lora_np.nn.adapt import attach_lora, lora_layers, remove_lora
+from lora_np.nn.config import LoraConfig
 from lora_np.nn.lora_layers import LoraEmbedding
 from lora_np.nn.module import Module, Parameter
 

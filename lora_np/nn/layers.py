@@ -10,8 +10,8 @@ import numpy as np
 
 from lora_np import functional as F
 from lora_np.backend import Array, get_xp
-from lora_np.functional.attention import split_qkv
 from lora_np.functional.dropout import check_rate
+from lora_np.functional.qkv import split_qkv
 from lora_np.nn import ops
 from lora_np.nn.module import Module, Parameter
 from lora_np.tape import Tensor

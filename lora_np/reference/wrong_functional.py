@@ -10,9 +10,9 @@ import numpy as np
 from lora_np import functional as F
 from lora_np.backend import column_sum, erf
 from lora_np.functional import attention as attention_forward
-from lora_np.functional import conv
 from lora_np.functional.cross_entropy import IGNORE
 from lora_np.functional.rotary import _rotate
+from lora_np.functional.unfold import taps
 from lora_np.reference.wrong import (
     Catalogue,
     edit,
@@ -666,7 +666,7 @@ def _fold_overwriting(cols: Any, image: Any, options: Any) -> Any:
     (sh, sw), (ph, pw), (dh, dw) = options
     B, C, h, w, H2, W2 = cols.shape
     padded = np.zeros((B, C, image[0] + 2 * ph, image[1] + 2 * pw))
-    for i, j, rows, columns in conv._taps((H2, W2), (h, w), (sh, sw), (dh, dw)):
+    for i, j, rows, columns in taps((H2, W2), (h, w), (sh, sw), (dh, dw)):
         padded[:, :, rows, columns] = cols[:, :, i, j]
     return padded[:, :, ph : ph + image[0], pw : pw + image[1]]
 

@@ -9,7 +9,8 @@ from lora_np.training.loop import (
     held_out_loss,
     train,
 )
-from lora_np.training.optim import SGD, Adam, AdamW, clip_grad_norm, warmup_cosine
+from lora_np.training.optim import SGD, Adam, AdamW
+from lora_np.training.schedule import clip_grad_norm, warmup_cosine
 from lora_np.training.state import load_training, save_training
 
 __all__ = [name for name in dir() if not name.startswith("_")]

@@ -20,7 +20,8 @@ from lora_np.graph import no_grad
 from lora_np.models.gpt import GPT
 from lora_np.nn.module import Module
 from lora_np.training.allocator import tune_allocator
-from lora_np.training.optim import Optimizer, clip_grad_norm
+from lora_np.training.optim import Optimizer
+from lora_np.training.schedule import clip_grad_norm
 
 Batch = tuple[Array, Array]  # ids and targets, both (B, T)
 Draw = Callable[[np.random.Generator], Batch]
