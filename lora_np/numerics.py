@@ -3,118 +3,56 @@
 The loss is L = Σ_k ⟨G_k, y_k⟩ over the outputs y_k, with a random cotangent G_k, so one
 number depends on every output entry. Each entry of each input is then moved:
 
-exact    D = (L(x+1) - L(x-1)) / 2. Where L is linear in that entry this has no
-         truncation error, and with small integers and power-of-two scales no rounding
-         either: the comparison is `array_equal`.
-complex  D = Im L(x + ih) / h with h = 1e-30. Nothing is subtracted, so nothing
-         cancels: about 1e-16 for analytic functions (Squire & Trapp 1998).
-central  D = (L(x+h) - L(x-h)) / 2h with h = 6e-6 · max(1, |x|): about 1e-10.
+exact    by 1 and 2. Where L is linear in that entry this has no truncation error, and
+         with small integers and power-of-two scales no rounding either: the comparison
+         is `array_equal`.
+complex  by ih, h = 1e-30. Nothing is subtracted, so nothing cancels: about 1e-16 for
+         analytic functions (Squire & Trapp 1998).
+central  by ±h and ±h/2, extrapolated (Richardson): about 1e-10.
 
-Errors are relative to the array's largest entry (see `report`).
+Errors are relative to the array's largest entry (see `report`); the quotients are in
+`quotients`.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lora_np.backend import get_xp, to_host
+from lora_np.quotients import Loss, Quotient, outputs
 from lora_np.report import Report, Row, compare
 
 COMPLEX_LIMIT = 1e-13
 CENTRAL_LIMIT = 1e-7
+LIMITS = {"exact": 0.0, "complex": COMPLEX_LIMIT, "central": CENTRAL_LIMIT}
+METHODS = tuple(LIMITS)
 __all__ = ["Report", "Row", "certify", "compare"]
-METHODS = ("exact", "complex", "central")
-_COMPLEX_H = 1e-30
-_CENTRAL_H = float(np.finfo(np.float64).eps) ** (1 / 3)
-_KINK = 1e-2  # one-sided slopes further apart than this share of the largest: a kink
 
 
-class _Problem:
-    """L as a function of one entry; everything else is held fixed."""
+def judge(array: str, method: str, got: Any, q: Quotient) -> Row:
+    """The row of one array: as `compare`, but for entries at a kink.
 
-    def __init__(self, f: Callable, inputs: Mapping[str, Any], cotangents: tuple):
-        self.f, self.inputs, self.cotangents = f, dict(inputs), cotangents
-        accepts = inspect.signature(f).parameters
-        self.options: dict = {"needs": ()} if "needs" in accepts else {}
-
-    def loss(self, name: str, array: np.ndarray) -> Any:
-        place = get_xp(self.inputs[name]).asarray
-        moved = {**self.inputs, name: place(array)}
-        ys = _outputs(self.f(**moved, **self.options)[0])
-        terms = zip(self.cotangents, ys, strict=True)
-        return sum((to_host(y) * G).sum() for G, y in terms)
-
-    def slopes(self, name: str, h_of: Callable) -> tuple[np.ndarray, np.ndarray]:
-        """Left and right difference quotients of every entry."""
-        x = to_host(self.inputs[name]).astype(np.float64)
-        left, right, here = np.empty_like(x), np.empty_like(x), self.loss(name, x)
-        for at in np.ndindex(x.shape):
-            for sign, slope in ((-1.0, left), (1.0, right)):
-                moved = x.copy()
-                moved[at] += sign * h_of(x[at])
-                h = moved[at] - x[at]  # the step that was really taken
-                slope[at] = (self.loss(name, moved) - here) / h
-        return left, right
-
-    def complex_step(self, name: str) -> np.ndarray:
-        x = to_host(self.inputs[name]).astype(np.complex128)
-        d = np.empty(x.shape)
-        for at in np.ndindex(x.shape):
-            moved = x.copy()
-            moved[at] += 1j * _COMPLEX_H
-            d[at] = np.imag(self.loss(name, moved)) / _COMPLEX_H
-        return d
-
-    def size(self) -> float:
-        ys = _outputs(self.f(**self.inputs, **self.options)[0])
-        return sum(
-            float(np.abs(to_host(y) * G).sum())
-            for G, y in zip(self.cotangents, ys, strict=True)
-        )
-
-
-def _outputs(y: Any) -> tuple:
-    return y if isinstance(y, tuple) else (y,)
-
-
-def _by_differences(
-    problem: _Problem, name: str, got: Any, method: str, array: str
-) -> Row:
-    """`exact` and `central`: both look at the slope on the left and on the right."""
-    exact = method == "exact"
-    left, right = problem.slopes(
-        name, lambda x: 1.0 if exact else _CENTRAL_H * max(1.0, abs(x))
-    )
-    want = (left + right) / 2
-    top = float(np.abs(want).max(initial=0.0))
-    gap = np.abs(right - left)
-    floor = 0.0 if exact else 8 * np.finfo(float).eps * problem.size() / _CENTRAL_H
-    kink = gap > (0 if exact else max(_KINK * top, 4 * floor))
-    if not kink.any():
-        return compare(array, method, got, want, 0 if exact else CENTRAL_LIMIT, floor)
-    return _with_kinks(compare, array, method, got, want, kink, (left, right), floor)
-
-
-def _with_kinks(
-    compare: Callable, array: str, method: str, got: Any, want: np.ndarray,
-    kink: np.ndarray, sides: tuple, floor: float,
-) -> Row:  # fmt: skip
-    """At a kink any value between the slopes is a subgradient; elsewhere as usual."""
-    n = int(kink.sum())
-    if got is None or to_host(got).shape != want.shape:
-        return compare(array, method, got, want, 0)
+    At a kink any value between the slopes on its two sides is a subgradient.
+    """
+    if q.bent.any():
+        at = tuple(int(i[0]) for i in np.nonzero(q.bent))
+        note = f"L is not linear in entry {at}; do not declare this input exact"
+        return Row(array, method, False, note)
+    limit, n = LIMITS[method], int(q.kink.sum())
+    if n == 0 or got is None or to_host(got).shape != q.want.shape:
+        return compare(array, method, got, q.want, limit, q.floor)
     got = to_host(got)
-    low, high = np.minimum(*sides), np.maximum(*sides)
-    slack = CENTRAL_LIMIT * float(np.abs(want).max())
+    low, high = np.minimum(q.left, q.right), np.maximum(q.left, q.right)
+    slack = limit * float(np.abs(q.want).max()) + q.floor
     inside = (got >= low - slack) & (got <= high + slack)
-    target = np.where(kink & inside, got, want)
-    limit = 0 if method == "exact" else CENTRAL_LIMIT
-    row = compare(array, method, got, target, limit, floor)
-    note = f"{n} of {want.size} at a kink: {'' if inside[kink].all() else 'NOT '}"
-    note += "between the two slopes"
-    return Row(**{**row.__dict__, "note": note, "kinks": n})
+    target = np.where(q.kink & inside, got, q.want)
+    row = compare(array, method, got, target, limit, q.floor)
+    between = "between" if inside[q.kink].all() else "NOT between"
+    note = f"{n} of {got.size} at a kink: {between} the two slopes"
+    return replace(row, note=note, kinks=n)
 
 
 def _bind(f: Callable, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
@@ -123,24 +61,47 @@ def _bind(f: Callable, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, A
     return dict(zip(inspect.signature(f).parameters, inputs, strict=False))
 
 
+def _resolve(names: Sequence[str], f: Callable, inputs: dict, option: str) -> list[str]:
+    """Full parameter names for full or short ones; "" for an input that is left out.
+
+    Raises ValueError for a name that is no parameter of f: it would check nothing.
+    """
+    known = list(inspect.signature(f).parameters)
+    short = {p.split("_")[0]: p for p in [*known, *inputs]}
+    found = []
+    for n in names:
+        full = n if n in inputs or n in known else short.get(n)
+        if full is None:
+            raise ValueError(
+                f"{option} names {n!r}, which is no input of the function; it has "
+                f"{', '.join(known)}"
+            )
+        found.append(full if inputs.get(full) is not None else "")
+    return found
+
+
 def _names(f: Callable, inputs: dict, wrt: Sequence[str] | None) -> list[str]:
-    """Parameter names whose short names are differentiated, in `f.wrt`'s order."""
-    short = {p.split("_")[0]: p for p in inputs}
+    """The differentiated inputs, in the order of the backward's gradients."""
     if wrt is None:
         wrt = getattr(f, "wrt", None) or [
             p for p, v in inputs.items() if getattr(v, "dtype", None) == np.float64
         ]
-    return [n if n in inputs else short.get(n, "") for n in wrt]
+    return _resolve(wrt, f, inputs, "wrt")
 
 
-def _check_inputs(inputs: dict, names: list[str]) -> None:
+def _check_inputs(inputs: dict, names: list[str], exact: list[str]) -> None:
     for name in filter(None, names):
         x = inputs[name]
-        if x is not None and getattr(x, "dtype", None) != np.float64:
+        if getattr(x, "dtype", None) != np.float64:
             kind = getattr(x, "dtype", type(x).__name__)
             raise TypeError(
                 f"certification needs float64 arrays, {name} is {kind}; "
                 "at lower precision a difference quotient is mostly rounding"
+            )
+        if name in exact and not np.array_equal(to_host(x), np.round(to_host(x))):
+            raise ValueError(
+                f"the exact method needs whole numbers, {name} has others; draw "
+                "it with rng.integers, or leave it out of `exact`"
             )
 
 
@@ -150,7 +111,7 @@ def _cotangents(y: Any, rng: np.random.Generator, whole: bool) -> tuple:
             return rng.integers(1, 4, shape) * rng.choice([-1.0, 1.0], shape)
         return rng.normal(size=shape)
 
-    return tuple(draw(tuple(part.shape)) for part in _outputs(y))
+    return tuple(draw(tuple(part.shape)) for part in outputs(y))
 
 
 def certify(
@@ -177,7 +138,8 @@ def certify(
         a kink); the inputs must then hold small integers. A sentence: why not.
       analytic: True, or a sentence that says why the complex step does not apply.
       central: True, or a sentence likewise.
-    Raises: TypeError for arrays that are not float64.
+    Raises: TypeError for arrays that are not float64, ValueError for names that are no
+    inputs, or other than whole numbers where the exact method is declared.
     Source: Squire & Trapp 1998 (complex step); the thresholds are this module's.
 
     >>> square = lambda x: (x * x, x)
@@ -189,46 +151,44 @@ def certify(
     """
     bound = _bind(f, inputs)
     names = _names(f, bound, wrt)
-    _check_inputs(bound, names)
-    before = {
-        n: to_host(bound[n]).copy() for n in filter(None, names) if bound[n] is not None
-    }
+    if isinstance(exact, str) and exact in inspect.signature(f).parameters:
+        raise ValueError(f"exact must be a tuple of names or a sentence, got {exact!r}")
+    linear = [] if isinstance(exact, str) else _resolve(exact, f, bound, "exact")
+    _check_inputs(bound, names, linear)
+    before = {n: to_host(v).copy() for n, v in bound.items() if hasattr(v, "dtype")}
     y, cache = f(**bound)
     G = _cotangents(y, rng, whole=not isinstance(exact, str))
-    place = [get_xp(part).asarray(g) for g, part in zip(G, _outputs(y), strict=True)]
-    got = f_backward(tuple(place) if isinstance(y, tuple) else place[0], cache)
+    dy = [get_xp(p).asarray(g.copy()) for g, p in zip(G, outputs(y), strict=True)]
+    got = f_backward(tuple(dy) if isinstance(y, tuple) else dy[0], cache)
     got = got if isinstance(got, tuple) else (got,)
     if len(got) != len(names):
         raise ValueError(
             f"the backward returned {len(got)} gradients for {len(names)} inputs "
             f"({', '.join(n or '?' for n in names)})"
         )
-    changed = [n for n, x in before.items() if not np.array_equal(x, to_host(bound[n]))]
-    rows = [Row("d" + n, "", False, "the input was changed in place") for n in changed]
-    problem = _Problem(f, bound, G)
+    rows = [
+        Row(n, "", False, "was changed in place")
+        for n, x in before.items()
+        if not np.array_equal(x, to_host(bound[n]))
+    ]
+    if any(not np.array_equal(to_host(d), g) for d, g in zip(dy, G, strict=True)):
+        rows.append(Row("dy", "", False, "the backward changed it in place"))
+    loss = Loss(f, bound, G)
     for name, d in zip(names, got, strict=True):
-        if name and bound[name] is not None:
-            rows += _rows(problem, name, d, exact, analytic, central)
+        if name:
+            applies = (exact if not linear else name in linear, analytic, central)
+            rows += _rows(loss, name, d, applies)
     return Report(tuple(rows))
 
 
-def _rows(
-    problem: _Problem, name: str, got: Any, exact: Any, analytic: Any, central: Any
-) -> list[Row]:
-    short = name.split("_")[0]
-    array = "d" + short
-    reasons = {"exact": exact, "complex": analytic, "central": central}
-    if not isinstance(exact, str):
-        linear = short in exact or name in exact
-        reasons["exact"] = True if linear else "not linear in this input"
-    rows = []
-    for method in METHODS:
-        if reasons[method] is not True:
-            rows.append(Row(array, method, None, str(reasons[method])))
-        elif method == "complex":
-            want = problem.complex_step(name)
-            floor = 1e-15 * problem.size()
-            rows.append(compare(array, method, got, want, COMPLEX_LIMIT, floor))
+def _rows(loss: Loss, name: str, got: Any, applies: tuple) -> list[Row]:
+    """One row for each method; `applies` has True or the reason why not for each."""
+    array, rows = "d" + name.split("_")[0], []
+    measure = (loss.exact, loss.complex_step, loss.central)
+    for method, use, quotient in zip(METHODS, applies, measure, strict=True):
+        if use is True:
+            rows.append(judge(array, method, got, quotient(name)))
         else:
-            rows.append(_by_differences(problem, name, got, method, array))
+            reason = use if isinstance(use, str) else "not linear in this input"
+            rows.append(Row(array, method, None, reason))
     return rows

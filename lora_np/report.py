@@ -12,6 +12,8 @@ import numpy as np
 
 from lora_np.backend import to_host
 
+ZERO = "both zero within the method's resolution"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -66,8 +68,10 @@ def compare(
 ) -> Row:
     """Compare every entry; limit 0 means bit for bit.
 
-    `floor` is the smallest number that the method can tell from zero: where the whole
-    of `want` lies below it, the array counts as zero and `got` must lie below it too.
+    `floor` is the method's resolution, the smallest difference that it can tell from
+    rounding. It is added to the tolerance, and noted where it is the larger part; where
+    it exceeds a hundredth of the largest entry the method says nothing (n/a). An array
+    that lies below it as a whole counts as zero, and `got` must lie below it too.
 
     >>> compare("dx", "central", np.array([1.0, 2.0]), np.array([1.0, 2.5]), 1e-7).worst
     (1,)
@@ -89,15 +93,26 @@ def compare(
     at = np.unravel_index(int(np.argmax(error)), got.shape)
     top, largest = float(np.abs(want).max()), float(error.max())
     relative = largest / top if top > 0 else (0.0 if largest == 0 else math.inf)
-    zero = top <= floor and float(np.abs(got).max()) <= floor
+    passed: bool | None = largest <= limit * top + floor
+    note = ""
+    if limit == 0:
+        passed = bool(np.array_equal(got, want))
+    elif top <= floor:
+        passed, note = _both_zero(float(np.abs(got).max()), floor)
+    elif floor > 0.01 * top:
+        passed, note = None, f"resolves only {floor:.0e} beside a gradient of {top:.0e}"
+    elif passed and relative > limit:
+        note = f"within the method's resolution {floor / top:.0e}"
     return Row(
-        array,
-        method,
-        bool(np.array_equal(got, want)) if limit == 0 else zero or relative <= limit,
-        "both zero within the method's resolution" if zero and relative > limit else "",
-        tuple(map(int, at)),
-        float(got[at]),
-        float(want[at]),
-        largest,
-        relative,
-    )
+        array, method, passed, note, tuple(map(int, at)), float(got[at]),
+        float(want[at]), largest, relative,
+    )  # fmt: skip
+
+
+def _both_zero(got: float, floor: float) -> tuple[bool | None, str]:
+    """The numerical side is zero within its resolution: is the gradient?"""
+    if got <= 1e-3 * floor:
+        return True, ZERO
+    if got <= floor:
+        return None, f"resolves only {floor:.0e}, the gradient is {got:.0e}"
+    return False, ""

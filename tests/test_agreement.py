@@ -74,16 +74,15 @@ def test_every_pair_has_wrong_implementations(name):
     assert len({w.name for w in own}) == len(own)
 
 
-def rejection(w, cases=8):
-    """Arrays that fail in the first case that notices the wrong implementation."""
+def rejection(w, seed=0, cases=4):
+    """Arrays that fail in the first case that notices: as the check command draws."""
     for case in range(cases):
-        square = {0: False, 1: True}.get(case)
-        rows = check_pair(
-            pair(w.pair),
-            lambda whole, case=case, square=square: Draw.seeded(case, whole, square),
-            w.forward,
-            w.backward,
-        )
+        square = {0: True, 1: False}.get(case)
+
+        def draw(whole, case=case, square=square):
+            return Draw.seeded(1000 * seed + case, whole, square, case)
+
+        rows = check_pair(pair(w.pair), draw, w.forward, w.backward)
         failed = {r.array for r in rows if r.passed is False}
         if failed:
             return failed
@@ -92,7 +91,9 @@ def rejection(w, cases=8):
 
 @pytest.mark.parametrize("label", [w.label for w in WRONG])
 def test_every_wrong_implementation_is_rejected(label):
-    assert rejection(wrong(label)), f"nothing noticed: {wrong(label).why}"
+    """By the cases of `check --wrong`, for several seeds, so never by luck."""
+    for seed in range(3):
+        assert rejection(wrong(label), seed), f"seed {seed}: {wrong(label).why}"
 
 
 # Faults that change a shape, so that the next product raises; all others must be

@@ -14,7 +14,8 @@ MAY = {
     "backend": set(),
     "graph": {"backend"},
     "report": {"backend"},
-    "numerics": {"backend", "report"},
+    "quotients": {"backend"},
+    "numerics": {"backend", "report", "quotients"},
     "functional": {"backend"},
     "lora": {"backend", "functional"},
     "tensor": {"backend", "graph"},
@@ -36,6 +37,7 @@ MAY = {
     "reference": {"backend", "functional", "lora", "tape", "graph", "numerics"},
     "plots": {"backend", "graph", "tape", "numerics", "files"},
     "cli": {
+        "report",
         "backend",
         "functional",
         "lora",
@@ -61,7 +63,9 @@ def imports_of(tree):
         if isinstance(node, ast.Import):
             yield from ((a.name, node.lineno) for a in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.module == "lora_np":
+            if node.level:
+                yield "." * node.level + (node.module or ""), node.lineno
+            elif node.module == "lora_np":
                 yield from ((f"lora_np.{a.name}", node.lineno) for a in node.names)
             else:
                 yield node.module or "", node.lineno
@@ -76,6 +80,10 @@ def faults(room, source):
     found = []
     for name, line in imports_of(ast.parse(source)):
         parts = name.split(".")
+        if name.startswith("."):
+            found.append(
+                f"line {line}: relative import; write lora_np.{name.strip('.')}"
+            )
         if parts[0] == "lora_np" and len(parts) > 1:
             if parts[1] != room and parts[1] not in MAY[room]:
                 found.append(f"line {line}: {room} imports {parts[1]}")
@@ -103,6 +111,7 @@ def test_import_rule(path):
         ("training", "from lora_np.reference import PAIRS"),
         ("nn", "import matplotlib.pyplot"),
         ("backend", "import cupy"),
+        ("functional", "from ..tape import Tensor"),
     ],
 )
 def test_the_import_rule_can_fail(room, line):

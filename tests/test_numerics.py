@@ -76,7 +76,13 @@ def test_exact_method_compares_bit_for_bit():
 def test_exact_method_notices_a_function_that_is_not_linear():
     x = np.array([2.0, 3.0])
     report = certify(square, lambda dy, x: 2 * x * dy, [x], rng=rng(), exact=("x",))
-    assert report.worst("dx", "exact").kinks == 2  # the slopes left and right differ
+    row = report.worst("dx", "exact")
+    assert row.passed is False and "not linear in entry (0,)" in row.note
+    any_value = certify(
+        square, lambda dy, x: (2 * x + 0.9) * dy, [x], rng=rng(), exact=("x",),
+        analytic="off", central="off",
+    )  # fmt: skip
+    assert not any_value.passed
 
 
 def test_kinks_are_counted_and_judged_by_the_two_slopes():
@@ -90,6 +96,48 @@ def test_kinks_are_counted_and_judged_by_the_two_slopes():
         return (np.where(x == 0, -3.0 * dy, dx),)
 
     assert not certify(relu, outside, [x], rng=rng(), analytic="branch").passed
+
+
+def test_strong_curvature_is_no_kink():
+    def soft(x):
+        return np.logaddexp(0, 1e6 * x) / 1e6, x
+
+    def slope(dy, x):
+        return dy / (1 + np.exp(-1e6 * x))
+
+    x = np.zeros(3)
+    report = certify(soft, slope, [x], rng=rng(), analytic="off")
+    assert report.passed and report.worst("dx", "central").kinks == 0
+    wrong = certify(soft, lambda dy, x: 0.7 * dy, [x], rng=rng(), analytic="off")
+    assert not wrong.passed
+
+
+def test_a_small_slope_beside_large_ones_is_still_a_kink():
+    """A kink whose jump is a thousandth of the largest slope."""
+    x = np.array([[0.0, 1.5, -2.0]])
+    w = np.array([[1e-3, 1.0, 1.0]])
+
+    def f(x):
+        return w * relu(x)[0], relu(x)[1]
+
+    report = certify(f, lambda dy, c: w * dy * c, [x], rng=rng(), analytic="branch")
+    assert report.passed and report.worst("dx", "central").kinks == 1
+
+
+def test_an_offset_lowers_the_resolution_and_that_is_said():
+    def offset(c):
+        return lambda x: (x * x + c, x)
+
+    def right(dy, x):
+        return 2 * x * dy
+
+    x = rng().normal(size=3)
+    row = certify(offset(1e6), right, [x], rng=rng()).worst("dx", "central")
+    assert row.passed and "resolution" in (row.note or "resolution")
+    wrong = certify(offset(1e6), lambda dy, x: 3 * x * dy, [x], rng=rng())
+    assert wrong.worst("dx", "central").passed is False
+    row = certify(offset(1e12), right, [x], rng=rng()).worst("dx", "central")
+    assert row.passed is None and "resolves only" in row.note
 
 
 def test_a_fault_beside_a_kink_is_still_seen():
@@ -109,11 +157,12 @@ def test_zero_gradients_are_not_measured_against_noise():
 
 def test_complex_step_has_no_floor_to_hide_behind():
     def tiny(x):
-        return 1e-6 * x * x, x
+        return 1e8 + 1e-6 * x * x, x
 
     x = rng().normal(size=4)
     assert certify(tiny, lambda dy, x: 2e-6 * x * dy, [x], rng=rng()).passed
-    assert not certify(tiny, lambda dy, x: 2e-6 * x * dy * 1.001, [x], rng=rng()).passed
+    wrong = certify(tiny, lambda dy, x: 2e-6 * x * dy * 1.001, [x], rng=rng())
+    assert wrong.worst("dx", "complex").passed is False
 
 
 def test_inputs_changed_in_place_fail():
@@ -123,6 +172,41 @@ def test_inputs_changed_in_place_fail():
 
     report = certify(careless, lambda dy, x: 2 * x * dy, [np.ones(2)], rng=rng())
     assert any("changed in place" in r.note for r in report.failed)
+
+
+@pytest.mark.parametrize("factor", [3.0, 0.0, 1 / 7])
+def test_a_cotangent_changed_in_place_fails(factor):
+    """It would spoil the numerical side too, and so agree with itself."""
+
+    def careless(dy, x):
+        dy *= factor
+        return 2 * x * dy
+
+    report = certify(square, careless, [rng().normal(size=3)], rng=rng())
+    assert "dy" in {r.array for r in report.failed}
+    assert {"dx", "dy"} == {r.array for r in report.failed}
+
+
+def test_constants_changed_in_place_fail():
+    def f(x, w):
+        w += 1.0
+        return x * 2.0, w
+
+    inputs = {"x": rng().normal(size=3), "w": np.ones(3)}
+    report = certify(f, lambda dy, w: 2.0 * dy, inputs, rng=rng(), wrt=("x",))
+    assert [r.array for r in report.failed] == ["w"]
+
+
+def test_names_that_are_no_inputs_are_refused():
+    for option in ({"wrt": ("x", "w")}, {"exact": ("X",)}):
+        with pytest.raises(ValueError, match="which is no input of the function"):
+            certify(
+                square, lambda dy, x: 2 * x * dy, {"x": np.ones(2)}, rng=rng(), **option
+            )
+    with pytest.raises(ValueError, match="a tuple of names or a sentence"):
+        certify(square, square, {"x": np.ones(2)}, rng=rng(), exact="x")
+    with pytest.raises(ValueError, match="whole numbers, x has others"):
+        certify(square, square, {"x": np.full(2, 0.5)}, rng=rng(), exact=("x",))
 
 
 def test_several_outputs_and_constants():

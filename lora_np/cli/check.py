@@ -5,6 +5,7 @@ import argparse
 from lora_np.cli.common import natural, table
 from lora_np.numerics import Row
 from lora_np.reference import PAIRS, Draw, Pair, check_pair, pair, wrong
+from lora_np.report import ZERO
 
 HELP = "certify every hand-derived gradient"
 EXAMPLE = """examples:
@@ -77,7 +78,7 @@ def certify_pair(p: Pair, seed: int, cases: int, swap: object = None) -> list[Ro
         square = {0: True, 1: False}.get(case)
         rows += check_pair(
             p, lambda whole, case=case, square=square:
-            Draw.seeded(1000 * seed + case, whole, square),
+            Draw.seeded(1000 * seed + case, whole, square, case),
             getattr(swap, "forward", None), getattr(swap, "backward", None),
         )  # fmt: skip
     return rows
@@ -94,7 +95,7 @@ def worst_rows(rows: list[Row]) -> dict[str, dict[str, Row]]:
 
 
 def _badness(r: Row) -> tuple:
-    known = r.relative == r.relative and not r.note.startswith("both zero")
+    known = r.relative == r.relative and r.note != ZERO
     return (r.passed is False, r.passed is not None, r.relative if known else -1.0)
 
 
@@ -109,7 +110,7 @@ def _cell(r: Row | None, notes: list[str]) -> str:
         return "FAILED"
     if r.method == "exact":
         return "equal" + (f", {r.kinks} kinks" if r.kinks else "")
-    if r.relative != r.relative or r.note.startswith("both zero"):
+    if r.relative != r.relative or r.note == ZERO:
         return "0"
     return f"{r.relative:.0e}"
 
@@ -145,7 +146,7 @@ def largest_errors(results: dict[str, list[Row]]) -> dict[str, dict[str, float]]
     for name, rows in results.items():
         for r in rows:
             if r.passed and r.method and r.relative == r.relative and (
-                not r.note.startswith("both zero")
+                r.note != ZERO
             ):  # fmt: skip
                 held = out.setdefault(name, {}).get(r.method, 0.0)
                 out[name][r.method] = max(held, r.relative)

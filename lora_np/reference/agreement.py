@@ -43,6 +43,8 @@ def against_tape(
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
         label = "y" if len(want) == 1 else f"y{i}"
         rows.append(compare(label, "tape", np.asarray(a), b.data, TAPE_LIMIT))
+    if any(tuple(a.shape) != b.shape for a, b in zip(got, want, strict=True)):
+        return rows  # the output has another shape: no gradient can be compared
     cotangents = [rng.normal(size=t.shape) for t in want]
     total = sum((t * G).sum() for t, G in zip(want, cotangents, strict=True))
     total.backward()

@@ -15,6 +15,8 @@ class Draw:
 
     whole: arrays hold small integers, none of them 0 (for the exact method); else
     normal numbers. square: True or False forces the square case or forbids it.
+    case: the number of the case among several; options then take turns instead of being
+    drawn, so that a few cases meet each of them.
 
     >>> d = Draw.seeded(0); len(set(d.sizes(3))) in (1, 3)
     True
@@ -22,17 +24,20 @@ class Draw:
 
     def __init__(
         self, integers: Callable[[int, int], int], whole: bool = False,
-        square: bool | None = None,
+        square: bool | None = None, case: int | None = None,
     ):  # fmt: skip
         self.integers, self.whole, self.square = integers, whole, square
+        self.case, self._options = case, 0
 
     @classmethod
     def seeded(
-        cls, seed: int, whole: bool = False, square: bool | None = None
-    ) -> "Draw":
+        cls, seed: int, whole: bool = False, square: bool | None = None,
+        case: int | None = None,
+    ) -> "Draw":  # fmt: skip
         """Problems from a NumPy generator with this seed."""
         rng = np.random.default_rng([seed, whole])
-        return cls(lambda low, high: int(rng.integers(low, high + 1)), whole, square)
+        integers = lambda low, high: int(rng.integers(low, high + 1))  # noqa: E731
+        return cls(integers, whole, square, case)
 
     def sizes(self, count: int, low: int = 2, high: int = 6) -> list[int]:
         """Pairwise different sizes, or (one time in four) all equal: the square case.
@@ -47,8 +52,11 @@ class Draw:
         return [room.pop(self.integers(0, len(room) - 1)) for _ in range(count)]
 
     def choice(self, options: Sequence[Any]) -> Any:
-        """One of the options."""
-        return options[self.integers(0, len(options) - 1)]
+        """One of the options; with a case number each in turn, from another start."""
+        if self.case is None:
+            return options[self.integers(0, len(options) - 1)]
+        self._options += 1
+        return options[(self.case + self._options) % len(options)]
 
     def rank(self, D: int, M: int) -> int:
         """r: 1, something between, or more than min(D, M)."""

@@ -27,7 +27,8 @@ def embedding(ids_N: np.ndarray, E_VD: T) -> Tensor:
 def layer_norm(x_ND: T, g_D: T, b_D: T, eps: float) -> Tensor:
     centred = x_ND - x_ND.mean(axis=-1, keepdims=True)
     variance = (centred**2).mean(axis=-1, keepdims=True)
-    return centred / (variance + eps) ** 0.5 * g_D + b_D
+    y = centred / (variance + eps) ** 0.5 * g_D
+    return y if b_D is None else y + b_D
 
 
 def rms_norm(x_ND: T, g_D: T, eps: float) -> Tensor:
@@ -74,9 +75,14 @@ def cross_entropy(
 
 
 def linear_cross_entropy(
-    h_ND: T, W_VD: T, target_N: np.ndarray, reduction: str, piece: int
+    h_ND: T,
+    W_VD: T,
+    target_N: np.ndarray,
+    ignore_index: int,
+    reduction: str,
+    piece: int,
 ) -> Tensor:
-    return cross_entropy(linear(h_ND, W_VD), target_N, reduction)
+    return cross_entropy(linear(h_ND, W_VD), target_N, reduction, ignore_index)
 
 
 def rotary(x_BTHK: T, position_T: np.ndarray, base: float) -> Tensor:

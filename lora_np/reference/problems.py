@@ -16,7 +16,7 @@ Problem = dict[str, Any]
 
 def linear(d: Draw) -> Problem:
     N, D, M = d.sizes(3)
-    b = d.array(M) if d.integers(0, 3) else None
+    b = d.array(M) if d.choice([True, False, True]) else None
     return {"x_ND": d.array(N, D), "W_MD": d.array(M, D), "b_M": b}
 
 
@@ -28,8 +28,9 @@ def embedding(d: Draw) -> Problem:
 def layer_norm(d: Draw) -> Problem:
     N, D = d.sizes(2, low=3)
     x = d.array(N, D) + np.arange(D)  # no row without variance
-    return {"x_ND": x, "g_D": d.array(D), "b_D": d.array(D),
-            "eps": d.choice([1e-5, 0.1])}  # fmt: skip
+    b = d.array(D) if d.choice([True, False, True]) else None
+    eps = d.choice([1e-5, 0.1])
+    return {"x_ND": x, "g_D": d.array(D), "b_D": b, "eps": eps}
 
 
 def rms_norm(d: Draw) -> Problem:
@@ -44,7 +45,8 @@ def elementwise(d: Draw) -> Problem:
 
 def relu(d: Draw) -> Problem:
     x = d.array(*d.sizes(2))
-    x[0, 0] = 0.0  # the kink
+    x = 3.0 * x if d.whole else x + 0.01 * np.sign(x)  # no step crosses the kink
+    x[0, 0] = 0.0  # which is here
     return {"x": x}
 
 
@@ -63,23 +65,29 @@ def dropout(d: Draw) -> Problem:
     return {"x": d.array(*shape), "mask": d.mask(*shape), "p": p}
 
 
-def _targets(d: Draw, N: int, V: int) -> np.ndarray:
+def _targets(d: Draw, N: int, V: int, ignore: int) -> np.ndarray:
+    """Repeated targets, one row that does not count (N ≥ 3)."""
     target = d.ids(N, V)
-    if N > 2:
-        target[1] = -100
+    target[1] = ignore
+    if (target == ignore).all():
+        target[0] = V - 1
     return target
 
 
 def cross_entropy(d: Draw) -> Problem:
     N, V = d.sizes(2, low=3)
-    return {"z_NV": 2 * d.array(N, V), "target_N": _targets(d, N, V),
-            "reduction": d.choice(["mean", "sum"])}  # fmt: skip
+    ignore = d.choice([-100, 2])
+    return {"z_NV": 2 * d.array(N, V), "target_N": _targets(d, N, V, ignore),
+            "ignore_index": ignore, "reduction": d.choice(["mean", "sum", "mean"])}  # fmt: skip
 
 
 def linear_cross_entropy(d: Draw) -> Problem:
     N, D, V = d.sizes(3, low=3)
-    return {"h_ND": d.array(N, D), "W_VD": d.array(V, D), "target_N": _targets(d, N, V),
-            "reduction": d.choice(["mean", "sum"]), "piece": 2}  # fmt: skip
+    ignore = d.choice([-100, 2])
+    return {"h_ND": d.array(N, D), "W_VD": d.array(V, D),
+            "target_N": _targets(d, N, V, ignore), "ignore_index": ignore,
+            "reduction": d.choice(["mean", "sum", "mean"]),
+            "piece": d.choice([2, 1, 2, 5])}  # fmt: skip
 
 
 def rotary(d: Draw) -> Problem:
@@ -96,7 +104,7 @@ def _heads(d: Draw) -> tuple[int, int, int]:
 
 
 def _padding(d: Draw, B: int, S: int) -> np.ndarray | None:
-    if d.integers(0, 1) == 0:
+    if d.choice([True, False]):
         return None
     mask = np.ones((B, S), bool)
     mask[0, -1] = False  # padded on the right
@@ -123,6 +131,11 @@ def qkv_attention(d: Draw) -> Problem:
             "rotary_base": d.choice([None, 100.0])}  # fmt: skip
 
 
+def _bias(d: Draw, size: int) -> np.ndarray | None:
+    """A bias two times in three."""
+    return d.array(size) if d.choice([True, False, True]) else None
+
+
 def conv2d(d: Draw) -> Problem:
     g = d.choice([1, 2])
     C, O = g * d.choice([1, 2]), g * d.choice([1, 3])
@@ -134,7 +147,7 @@ def conv2d(d: Draw) -> Problem:
     )
     H, W = d.choice([(5, 6), (4, 7), (6, 6)])
     return {"x_BCHW": d.array(2, C, H, W), "W_OChw": d.array(O, C // g, h, w),
-            "b_O": d.array(O), "stride": stride, "padding": padding,
+            "b_O": _bias(d, O), "stride": stride, "padding": padding,
             "dilation": dilation, "groups": g}  # fmt: skip
 
 
@@ -142,7 +155,7 @@ def conv1d(d: Draw) -> Problem:
     g = d.choice([1, 2])
     C, O, k = g * d.choice([1, 2]), g * d.choice([1, 3]), d.choice([2, 3])
     return {"x_BCT": d.array(2, C, d.choice([6, 7])), "W_OCk": d.array(O, C // g, k),
-            "b_O": d.array(O), "stride": d.choice([1, 2]), "padding": d.choice([0, 1]),
+            "b_O": _bias(d, O), "stride": d.choice([1, 2]), "padding": d.choice([0, 1]),
             "dilation": d.choice([1, 2]), "groups": g}  # fmt: skip
 
 
@@ -166,12 +179,12 @@ def lora_linear(d: Draw) -> Problem:
     p: Problem = {
         "x_ND": d.array(N, D),
         "W_MD": d.array(M, D),
-        "b_M": d.array(M) if d.integers(0, 3) else None,
+        "b_M": d.array(M) if d.choice([True, False, True]) else None,
         "A_RD": d.array(R, D),
         "B_MR": d.array(M, R),
         "s": d.scale(),
     }
-    if d.integers(0, 1):
+    if d.choice([True, False]):
         p |= {"mask_ND": d.mask(N, D), "p": 0.5 if d.whole else d.choice([0.1, 0.5])}
     return p
 
@@ -197,8 +210,8 @@ def lora_conv2d(d: Draw) -> Problem:
     R = g * d.choice([1, 2])
     p |= {"A_RChw": d.array(R, *p["W_OChw"].shape[1:]),
           "B_OR11": d.array(O, R // g, 1, 1), "s": d.scale()}  # fmt: skip
-    if d.integers(0, 1):
-        p |= {"mask": d.mask(*p["x_BCHW"].shape), "p": 0.5}
+    if d.choice([True, False]):
+        p |= {"mask": d.mask(*p["x_BCHW"].shape), "p": 0.5 if d.whole else 0.2}
     return p
 
 
@@ -208,8 +221,8 @@ def lora_conv1d(d: Draw) -> Problem:
     R = g * d.choice([1, 2])
     p |= {"A_RCk": d.array(R, *p["W_OCk"].shape[1:]), "B_OR1": d.array(O, R // g, 1),
           "s": d.scale()}  # fmt: skip
-    if d.integers(0, 1):
-        p |= {"mask": d.mask(*p["x_BCT"].shape), "p": 0.5}
+    if d.choice([True, False]):
+        p |= {"mask": d.mask(*p["x_BCT"].shape), "p": 0.5 if d.whole else 0.2}
     return p
 
 
@@ -232,7 +245,7 @@ def lora_qkv(d: Draw) -> Problem:
     return {
         "x_ND": d.array(N, D),
         "W_CD": d.array(C, D),
-        "b_C": d.array(C) if d.integers(0, 1) else None,
+        "b_C": d.array(C) if d.choice([True, False]) else None,
         **_qkv_factors(d, D, widths, parts),
         "s": d.scale(),
         "widths": widths,

@@ -10,7 +10,6 @@ import numpy as np
 from lora_np import functional as F
 from lora_np.backend import column_sum, erf
 from lora_np.functional import attention as attention_forward
-from lora_np.functional.cross_entropy import IGNORE
 from lora_np.functional.rotary import _rotate
 from lora_np.functional.unfold import taps
 from lora_np.reference.wrong import (
@@ -110,8 +109,10 @@ def _layer_norm_variant(root: Any, bias: float = 0.0) -> Any:
         D = x_ND.shape[-1]
         variance = (centred * centred).sum(-1, keepdims=True) / (D - bias)
         xhat = centred / root(variance, eps)
-        cache = (xhat, 1 / root(variance, eps), g_D, "x" in needs, "g" in needs, True)
-        return xhat * g_D + b_D, cache
+        wanted = ("x" in needs, "g" in needs, b_D is not None)
+        y = xhat * g_D
+        cache = (xhat, 1 / root(variance, eps), g_D, *wanted)
+        return (y if b_D is None else y + b_D), cache
 
     return forward
 
@@ -327,17 +328,29 @@ add(
 def _rows_for_counted(reduction_wrong: str) -> Any:
     """Cross-entropy that divides by all rows, or by none, whatever is asked for."""
 
-    def forward(z_NV: Any, target_N: Any, reduction: str, needs: Any = ALL) -> Any:
-        y, c = F.cross_entropy(z_NV, target_N, IGNORE, "sum", needs=needs)
+    def forward(
+        z_NV: Any,
+        target_N: Any,
+        ignore_index: int,
+        reduction: str,
+        needs: Any = ALL,
+    ) -> Any:
+        y, c = F.cross_entropy(z_NV, target_N, ignore_index, "sum", needs=needs)
         n = len(target_N) if reduction_wrong == "rows" and reduction == "mean" else 1
         return y / n, None if c is None else c / n
 
     return forward
 
 
-def _without_one_hot(z_NV: Any, target_N: Any, reduction: str, needs: Any = ALL) -> Any:
-    y, c = F.cross_entropy(z_NV, target_N, IGNORE, reduction, needs=needs)
-    counted = target_N != IGNORE
+def _without_one_hot(
+    z_NV: Any,
+    target_N: Any,
+    ignore_index: int,
+    reduction: str,
+    needs: Any = ALL,
+) -> Any:
+    y, c = F.cross_entropy(z_NV, target_N, ignore_index, reduction, needs=needs)
+    counted = target_N != ignore_index
     n = counted.sum() if reduction == "mean" else 1
     return y, F.softmax(z_NV)[0] * counted[:, None] / n
 
@@ -359,12 +372,20 @@ add(
     "cross_entropy",
     "ignored_rows_trained",
     "target -100 read as the last token",
-    forward=lambda z_NV, target_N, reduction, needs=ALL: F.cross_entropy(
+    forward=lambda z_NV, target_N, ignore_index, reduction, needs=ALL: F.cross_entropy(
         z_NV,
-        np.where(target_N < 0, z_NV.shape[1] - 1, target_N),
-        IGNORE,
+        np.where(target_N == ignore_index, z_NV.shape[1] - 1, target_N),
+        ignore_index,
         reduction,
         needs=needs,
+    ),
+)
+add(
+    "cross_entropy",
+    "ignore_index_hard_coded",
+    "-100 whatever was asked for",
+    forward=lambda z_NV, target_N, ignore_index, reduction, needs=ALL: F.cross_entropy(
+        z_NV, target_N, -100, reduction, needs=needs
     ),
 )
 add(
@@ -377,30 +398,37 @@ add(
     "cross_entropy",
     "base_two",
     "bits where nats are meant",
-    forward=lambda z_NV, target_N, reduction, needs=ALL: tuple(
+    forward=lambda z_NV, target_N, ignore_index, reduction, needs=ALL: tuple(
         None if v is None else v / math.log(2)
-        for v in F.cross_entropy(z_NV, target_N, IGNORE, reduction, needs=needs)
+        for v in F.cross_entropy(z_NV, target_N, ignore_index, reduction, needs=needs)
     ),
 )
 
 
-def _mean_of_means(h_ND: Any, W_VD: Any, target_N: Any, reduction: str, piece: int,
-                   needs: Any = ALL) -> Any:  # fmt: skip
+def _mean_of_means(
+    h_ND: Any,
+    W_VD: Any,
+    target_N: Any,
+    ignore_index: int,
+    reduction: str,
+    piece: int,
+    needs: Any = ALL,
+) -> Any:
     """Each piece's own mean, and their mean: wrong when pieces count differently."""
     if reduction == "sum":
-        return F.linear_cross_entropy(
-            h_ND, W_VD, target_N, reduction="sum", piece=piece
-        )
+        return F.linear_cross_entropy(h_ND, W_VD, target_N, ignore_index, "sum", piece)
     cuts = range(0, len(target_N), piece)
     parts = [
-        F.linear_cross_entropy(h_ND[i : i + piece], W_VD, target_N[i : i + piece])
+        F.linear_cross_entropy(
+            h_ND[i : i + piece], W_VD, target_N[i : i + piece], ignore_index
+        )
         for i in cuts
-        if (target_N[i : i + piece] != IGNORE).any()
+        if (target_N[i : i + piece] != ignore_index).any()
     ]
     n = len(parts)
     dh, at = np.zeros(h_ND.shape, np.result_type(h_ND, W_VD)), 0
     for i in cuts:
-        if (target_N[i : i + piece] != IGNORE).any():
+        if (target_N[i : i + piece] != ignore_index).any():
             dh[i : i + piece], at = parts[at][1][0] / n, at + 1
     return sum(p[0] for p in parts) / n, (dh, sum(p[1][1] for p in parts) / n)
 
