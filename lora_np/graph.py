@@ -165,7 +165,8 @@ def run_backward(root: Node, gradient: Any) -> None:
             node.grad = g
         if node.leaf is not None:
             leaf = node.leaf
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            own = get_xp(g).array  # a copy: g may be shared, or a read-only view
+            leaf.grad = own(g) if leaf.grad is None else leaf.grad + g
             continue
         assert node.backward is not None
         parents, received = node.parents, node.backward(g)

@@ -58,7 +58,10 @@ def judge(array: str, method: str, got: Any, q: Quotient) -> Row:
 def _bind(f: Callable, inputs: Mapping[str, Any] | Sequence[Any]) -> dict[str, Any]:
     if isinstance(inputs, Mapping):
         return dict(inputs)
-    return dict(zip(inspect.signature(f).parameters, inputs, strict=False))
+    parameters = list(inspect.signature(f).parameters)
+    if len(inputs) > len(parameters):
+        raise ValueError(f"{len(inputs)} inputs for {len(parameters)} parameters of f")
+    return dict(zip(parameters, inputs, strict=False))
 
 
 def _resolve(names: Sequence[str], f: Callable, inputs: dict, option: str) -> list[str]:
@@ -86,6 +89,8 @@ def _names(f: Callable, inputs: dict, wrt: Sequence[str] | None) -> list[str]:
         wrt = getattr(f, "wrt", None) or [
             p for p, v in inputs.items() if getattr(v, "dtype", None) == np.float64
         ]
+    if not wrt:
+        raise TypeError("no float64 array among the inputs: nothing to certify")
     return _resolve(wrt, f, inputs, "wrt")
 
 

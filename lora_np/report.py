@@ -43,7 +43,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """All rows of one certification.  `passed` is True when no row failed."""
+    """All rows of one certification.  `passed`: some row passed and none failed."""
 
     rows: tuple[Row, ...]
 
@@ -55,7 +55,7 @@ class Report:
     def failed(self) -> tuple[Row, ...]:
         return tuple(r for r in self.rows if r.passed is False)
 
-    def worst(self, array: str, method: str) -> Row:
+    def row(self, array: str, method: str) -> Row:
         """The row of one array and method."""
         return next(r for r in self.rows if (r.array, r.method) == (array, method))
 

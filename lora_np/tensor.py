@@ -176,11 +176,17 @@ def lift(
     signature = inspect.signature(f).parameters
     parameters = [p for p in signature if p != "needs"]
     short = {p: p.split("_")[0] for p in parameters}
-    names = tuple(wrt or getattr(f, "wrt", None) or short.values())
+    if wrt is None:
+        wrt = getattr(f, "wrt", None) or tuple(short.values())
+    names = tuple(wrt)
     takes_needs = "needs" in signature
     label = getattr(f, "__name__", "f")
 
     def op(*args: Any, **options: Any) -> Any:
+        if len(args) > len(parameters):
+            raise TypeError(
+                f"{label} takes {len(parameters)} arguments, got {len(args)}"
+            )
         given = dict(zip(parameters, args, strict=False)) | options
         live: dict[str, Node] = {}
         for p, v in given.items():
@@ -221,6 +227,12 @@ def _wrap(
                 )
             d = f_backward(g, cache)
             by_name = dict(zip(names, d if isinstance(d, tuple) else (d,), strict=True))
+            for n, parent in live.items():
+                if by_name[n] is not None and by_name[n].shape != parent.shape:
+                    raise ValueError(
+                        f"{label}'s backward gave d{n} of shape {by_name[n].shape}, "
+                        f"the input has {parent.shape}"
+                    )
             return tuple(by_name[n] for n in live)
 
         node = Node(label, outputs[0].shape, tuple(live.values()), backward)

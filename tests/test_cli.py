@@ -71,7 +71,10 @@ def test_check_verbose_and_list(capsys):
         (["check", "--cases", "0"], "--cases must be 1 or more"),
         (["generate", "--adapter", "/nowhere"], "adapter_config.json is missing"),
         (["generate", "--prompt", ""], "--prompt is empty"),
-        (["generate", "--temperature", "-1"], "temperature must be 0 or more"),
+        (
+            ["generate", "--temperature", "-1"],
+            "temperature must be 0 or more and finite",
+        ),
         (["adapt", "--r", "0"], "r must be 1 or more, got 0"),
         (["adapt", "--lora-dropout", "1"], "less than 1"),
         (["adapt", "--target-modules", "q_proj"], "nothing is called 'q_proj'"),
@@ -87,6 +90,25 @@ def test_errors_are_one_sentence(arguments, message, capsys):
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and message in captured.err
     assert "Traceback" not in captured.err and captured.err.count("\n") == 1
+
+
+def test_options_before_the_subcommand_are_not_lost(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--backend", "cupy", "generate"])
+    assert stop.value.code == 2
+    assert "python -m lora_np generate --backend cupy" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_first(
+    tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(job, "certify_pair", None)  # never reached
+    for arguments in (["--out"], ["adapt", "--out"]):
+        assert main([*arguments, str(tmp_path / "file")]) == 2
+        assert "is a file, not a folder" in capsys.readouterr().err
+    assert main(["pretrain", "--out", str(tmp_path / "file" / "b")]) == 2
+    assert main(["adapt", "--out", ""]) == 2
 
 
 def test_debug_shows_the_traceback():

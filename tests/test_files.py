@@ -267,3 +267,58 @@ def test_a_configuration_as_peft_0_21_writes_it(tmp_path):
     )  # fmt: skip
     model = base()
     assert load_adapter(model, folder).r == 3
+
+
+def test_links_and_permissions_survive(tmp_path):
+    target = tmp_path / "target"
+    write_beside(target, b"old")
+    os.chmod(target, 0o600)
+    (tmp_path / "link").symlink_to(target)
+    write_beside(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(KeyboardInterrupt):
+        write_beside(tmp_path / "w", b"x")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"target_modules": [1]}, {"target_modules": "("}, {"r": 10**12},
+        {"use_rslora": "false"}, {"lora_alpha": "8"},
+    ],
+)  # fmt: skip
+def test_hostile_configurations_are_errors_in_words(changes, tmp_path):
+    folder = saved(tmp_path)
+    edit_config(folder, **changes)
+    model = base()
+    with pytest.raises(ValueError):
+        load_adapter(model, folder)
+    assert not lora_layers(model)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    folder = saved(tmp_path)
+    tensors = load_tensors(folder / WEIGHTS)
+    first = next(iter(tensors))
+    tensors[first] = np.full_like(tensors[first], np.nan)
+    save_tensors(folder / WEIGHTS, tensors)
+    with pytest.raises(KeyError, match="not finite"):
+        load_adapter(base(), folder)
+
+
+@pytest.mark.parametrize("config", ["[]", "{", '{"n_head": 0}', '{"vocab_size": 10}'])
+def test_hostile_model_files(config, tmp_path):
+    from lora_np.models import load_model
+
+    save_tensors(tmp_path / "m", {"wte.weight": np.ones((4, 4))}, {"config": config})
+    with pytest.raises(ValueError):
+        load_model(tmp_path / "m")

@@ -526,3 +526,91 @@ def test_position_embeddings_can_be_adapted():
     shake(model)
     assert not np.allclose(logits(model), base)
     model.new_cache(1)
+
+
+# ---- cases that a review with hostile eyes brought up
+
+
+def test_an_overflowing_merge_changes_no_bit():
+    model = gpt(np.float16)
+    attach_lora(model, config(target_modules="all-linear"), rng())
+    shake(model)
+    last = model.h[1].mlp.c_proj
+    last.lora_B.data[...] = last.lora_A.data[...] = 60000
+    before = model.state_dict()
+    for f in (merge_lora, lambda m: remove_lora(m, keep_merged=True)):
+        with pytest.raises(OverflowError):
+            f(model)
+        after = model.state_dict()
+        assert all(np.array_equal(before[n], after[n]) for n in before)
+        assert len(lora_layers(model)) == 8
+
+
+def test_a_state_is_refused_while_merged():
+    from lora_np.training import SGD, History, TrainOptions, save_training, train
+
+    model = gpt()
+    attach_lora(model, config(bias="all"), rng())
+    state = model.state_dict()
+    optimizer = SGD(list(model.trainable().values()), lr=0.1)
+    merge_lora(model)
+    for f in (
+        lambda: model.load_state_dict(state),
+        lambda: save_training("/nowhere", model, optimizer, History()),
+        lambda: train(model, optimizer, lambda g: None, TrainOptions(1)),
+    ):
+        with pytest.raises(RuntimeError, match="merged"):
+            f()
+
+
+def test_head_only_models_and_adapted_ones_are_saved_right(tmp_path):
+    model = gpt(np.float32)
+    model.untie()
+    model.lm_head.weight.data += 1
+    save_model(model, tmp_path / "m")
+    assert np.array_equal(logits(load_model(tmp_path / "m")), logits(model))
+    attach_lora(model, config(), rng())
+    with pytest.raises(ValueError, match="save_adapter"):
+        save_model(model, tmp_path / "m")
+
+
+def test_the_cache_refuses_gradients():
+    model = gpt()
+    with pytest.raises(RuntimeError, match="no_grad"):
+        model.logits(ids(), cache=model.new_cache(2))
+
+
+def test_a_zero_row_in_an_adapted_dora_head():
+    model = gpt(tie_word_embeddings=False)
+    model.lm_head.weight.data[3] = 0
+    attach_lora(model, config(target_modules=["lm_head"], use_dora=True), rng())
+    apart = logits(model)
+    assert np.isfinite(apart).all() and not apart[:, 3].any()
+    merge_lora(model)
+    np.testing.assert_allclose(logits(model), apart, atol=1e-12)
+
+
+def test_a_layer_shared_by_two_paths_is_refused():
+    model = gpt()
+    model.h[1].attn.c_attn = model.h[0].attn.c_attn
+    with pytest.raises(ValueError, match="one and the same layer"):
+        attach_lora(model, config(), rng())
+
+
+@pytest.mark.parametrize(
+    "changes", [{"n_head": 0}, {"n_embd": 13}, {"n_kv_head": 2}, {"vocab_size": "5"}]
+)
+def test_impossible_shapes(changes):
+    with pytest.raises(ValueError, match="must be"):
+        gpt(**changes)
+
+
+def test_leaf_gradients_are_the_leafs_own():
+    a, b = Parameter(np.ones(3)), Parameter(np.ones(3))
+    g = np.ones(3)
+    (a + b).backward(g)
+    a.grad *= 5
+    assert b.grad.tolist() == g.tolist() == [1, 1, 1]
+    a.grad = None
+    a.sum().backward()
+    a.grad += 1  # not a read-only view

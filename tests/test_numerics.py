@@ -20,9 +20,9 @@ def test_passes_a_right_gradient_by_all_applicable_methods():
         square, lambda dy, x: 2 * x * dy, [rng().normal(size=(3, 2))], rng=rng()
     )
     assert report.passed
-    assert report.worst("dx", "complex").relative <= 1e-13
-    assert report.worst("dx", "central").relative <= 1e-7
-    assert report.worst("dx", "exact").passed is None
+    assert report.row("dx", "complex").relative <= 1e-13
+    assert report.row("dx", "central").relative <= 1e-7
+    assert report.row("dx", "exact").passed is None
 
 
 @pytest.mark.parametrize(
@@ -61,9 +61,7 @@ def test_exact_method_compares_bit_for_bit():
     report = certify(
         linear, linear_backward, {"x_ND": x, "W_MD": W}, rng=r, exact=("x", "W")
     )
-    assert (
-        report.worst("dx", "exact").passed and report.worst("dW", "exact").absolute == 0
-    )
+    assert report.row("dx", "exact").passed and report.row("dW", "exact").absolute == 0
 
     def a_bit_off(dy, cache):
         dx, dW, db = linear_backward(dy, cache)
@@ -76,7 +74,7 @@ def test_exact_method_compares_bit_for_bit():
 def test_exact_method_notices_a_function_that_is_not_linear():
     x = np.array([2.0, 3.0])
     report = certify(square, lambda dy, x: 2 * x * dy, [x], rng=rng(), exact=("x",))
-    row = report.worst("dx", "exact")
+    row = report.row("dx", "exact")
     assert row.passed is False and "not linear in entry (0,)" in row.note
     any_value = certify(
         square, lambda dy, x: (2 * x + 0.9) * dy, [x], rng=rng(), exact=("x",),
@@ -88,7 +86,7 @@ def test_exact_method_notices_a_function_that_is_not_linear():
 def test_kinks_are_counted_and_judged_by_the_two_slopes():
     x = np.array([[0.0, 1.5, -2.0]])
     report = certify(relu, relu_backward, [x], rng=rng(), analytic="branch")
-    row = report.worst("dx", "central")
+    row = report.row("dx", "central")
     assert row.passed and row.kinks == 1 and "between the two slopes" in row.note
 
     def outside(dy, cache):
@@ -107,7 +105,7 @@ def test_strong_curvature_is_no_kink():
 
     x = np.zeros(3)
     report = certify(soft, slope, [x], rng=rng(), analytic="off")
-    assert report.passed and report.worst("dx", "central").kinks == 0
+    assert report.passed and report.row("dx", "central").kinks == 0
     wrong = certify(soft, lambda dy, x: 0.7 * dy, [x], rng=rng(), analytic="off")
     assert not wrong.passed
 
@@ -121,7 +119,7 @@ def test_a_small_slope_beside_large_ones_is_still_a_kink():
         return w * relu(x)[0], relu(x)[1]
 
     report = certify(f, lambda dy, c: w * dy * c, [x], rng=rng(), analytic="branch")
-    assert report.passed and report.worst("dx", "central").kinks == 1
+    assert report.passed and report.row("dx", "central").kinks == 1
 
 
 def test_an_offset_lowers_the_resolution_and_that_is_said():
@@ -132,11 +130,11 @@ def test_an_offset_lowers_the_resolution_and_that_is_said():
         return 2 * x * dy
 
     x = rng().normal(size=3)
-    row = certify(offset(1e6), right, [x], rng=rng()).worst("dx", "central")
+    row = certify(offset(1e6), right, [x], rng=rng()).row("dx", "central")
     assert row.passed and "resolution" in (row.note or "resolution")
     wrong = certify(offset(1e6), lambda dy, x: 3 * x * dy, [x], rng=rng())
-    assert wrong.worst("dx", "central").passed is False
-    row = certify(offset(1e12), right, [x], rng=rng()).worst("dx", "central")
+    assert wrong.row("dx", "central").passed is False
+    row = certify(offset(1e12), right, [x], rng=rng()).row("dx", "central")
     assert row.passed is None and "resolves only" in row.note
 
 
@@ -162,7 +160,7 @@ def test_complex_step_has_no_floor_to_hide_behind():
     x = rng().normal(size=4)
     assert certify(tiny, lambda dy, x: 2e-6 * x * dy, [x], rng=rng()).passed
     wrong = certify(tiny, lambda dy, x: 2e-6 * x * dy * 1.001, [x], rng=rng())
-    assert wrong.worst("dx", "complex").passed is False
+    assert wrong.row("dx", "complex").passed is False
 
 
 def test_inputs_changed_in_place_fail():
@@ -253,5 +251,5 @@ def test_the_complex_step_is_silently_wrong_through_conjugation():
 
     x = rng().normal(size=3)
     report = certify(length, lambda dy, x: dy * x / np.linalg.norm(x), [x], rng=rng())
-    assert report.worst("dx", "central").passed
-    assert report.worst("dx", "complex").passed is False
+    assert report.row("dx", "central").passed
+    assert report.row("dx", "complex").passed is False

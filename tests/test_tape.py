@@ -478,3 +478,15 @@ def test_run_backward_skips_nodes_without_a_gradient():
     y = none(x * 2.0)
     run_backward(y.node, np.ones(1))
     assert x.grad is None
+
+
+def test_lift_notices_what_a_user_may_slip():
+    op = lift(lambda x, b: (x + b, None), lambda dy, c: (dy, dy), ("x", "b"))
+    x, b = leaf(1.0, 2.0).reshape(2, 1), leaf(1.0)
+    with pytest.raises(ValueError, match=r"db of shape \(2, 1\), the input has \(1,\)"):
+        op(x, b).sum().backward()
+    with pytest.raises(TypeError, match="takes 2 arguments, got 3"):
+        op(x, b, b)
+    nothing = lift(lambda x: (x, None), lambda dy, c: (), ())
+    with pytest.raises(TypeError, match="no gradient for x"):
+        nothing(leaf(1.0))

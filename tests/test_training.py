@@ -425,3 +425,31 @@ def test_clipping_in_half_precision_does_not_overflow():
     p.grad = np.full(400, 20.0, np.float16)
     assert clip_grad_norm([p], 1.0) == pytest.approx(400.0)
     assert p.grad[0] == pytest.approx(0.05, rel=1e-3)
+
+
+def test_optimizer_states_are_copies_and_complete():
+    p = Parameter(np.ones(2))
+    optimizer = Adam([p], lr=0.1)
+    p.grad = np.ones(2)
+    optimizer.step()
+    state = optimizer.state_dict()
+    kept = state["0.m"].copy()
+    optimizer.load_state_dict(state)
+    optimizer.step()
+    assert np.array_equal(state["0.m"], kept)
+    sgd = SGD([p], lr=0.1, momentum=0.9)
+    for other, source in ((sgd, state), (optimizer, {"0.t": np.array(1), "steps": 1})):
+        with pytest.raises(KeyError):
+            other.load_state_dict(source)
+    with pytest.raises(KeyError, match="count of steps"):
+        optimizer.load_state_dict({})
+
+
+def test_a_run_is_saved_at_its_end(tmp_path):
+    model, optimizer = make()
+    path = tmp_path / "end"
+    train(model, optimizer, draw, options(3, save_to=path, save_every=2))
+    second, optimizer_2 = make()
+    assert len(load_training(path, second, optimizer_2).loss) == 3
+    with pytest.raises(ValueError, match="max_norm"):
+        train(model, optimizer, draw, options(9, max_grad_norm=0.0))

@@ -10,7 +10,7 @@ import numpy as np
 
 from lora_np.cli.common import add_common, base_model, natural, table
 from lora_np.data import HERE, fixed_windows, random_windows, split_ids
-from lora_np.files.weights import write_beside
+from lora_np.files import check_writable, write_beside
 from lora_np.lora import Memory, memory
 from lora_np.models import GPT
 from lora_np.nn import LoraConfig, attach_lora, print_trainable_parameters, save_adapter
@@ -180,6 +180,10 @@ def run(options: argparse.Namespace) -> int:
         return search(options.seed)
     if options.out and options.method != "lora":
         raise ValueError("--out saves an adapter; only --method lora has one")
+    if options.out is not None:
+        if not options.out:
+            raise ValueError("--out is empty: name a folder")
+        check_writable(options.out)
     targets = options.target_modules
     config = LoraConfig(
         r=options.r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout,

@@ -64,7 +64,10 @@ def run(options: argparse.Namespace) -> int:
             print(name)
             for row in rows:
                 print("  " + str(row))
-    return report(results)
+    code = report(results)
+    if swap and code:
+        print(f"The fault was caught, as it must be: {swap.why}")
+    return code
 
 
 def certify_pair(p: Pair, seed: int, cases: int, swap: object = None) -> list[Row]:

@@ -18,6 +18,7 @@ from lora_np.cli.check import certify_pair, report
 from lora_np.cli.common import add_common, base_model, heading, table
 from lora_np.cli.figures import draw_all
 from lora_np.data import decode, encode, split_ids
+from lora_np.files import check_writable
 from lora_np.graph import no_grad
 from lora_np.models import GPT
 from lora_np.nn import load_adapter, merge_lora, remove_lora, save_adapter, unmerge_lora
@@ -43,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 when everything certified and every equality held, else 1."""
     began, faults = time.perf_counter(), []
-    base = base_model(options.backend)  # fail early when a backend is missing
+    base = base_model(options.backend)  # fail early when a backend is missing,
+    check_writable(options.out)  # or a folder cannot be written
 
     heading("1. Certify: every hand-derived gradient against three witnesses")
     rows = {p.name: certify_pair(p, options.seed, 2) for p in PAIRS}

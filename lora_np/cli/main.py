@@ -43,7 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (2 for an error in words)."""
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    before = next((given[:i] for i, word in enumerate(given) if word in COMMANDS), [])
+    if any(word.startswith("-") and word != "--debug" for word in before):
+        parser.error(f"options stand after the subcommand: python -m lora_np "
+                     f"{given[len(before)]} {' '.join(before)} ...")  # fmt: skip
+    options = parser.parse_args(given)
+    options.debug = options.debug or "--debug" in before
     module = COMMANDS.get(options.command, job)
     try:
         return module.run(options)

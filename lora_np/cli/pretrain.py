@@ -3,12 +3,13 @@
 import argparse
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 
 from lora_np.cli.common import natural
 from lora_np.data import HERE, fixed_windows, random_windows, split_ids
-from lora_np.files.weights import write_beside
+from lora_np.files import check_writable, write_beside
 from lora_np.models import GPT, GPTConfig, load_model, save_model
 from lora_np.training import AdamW, TrainOptions, held_out_loss, train, warmup_cosine
 
@@ -66,6 +67,7 @@ def held_out(model: GPT) -> float:
 def run(options: argparse.Namespace) -> int:
     """Train, save as float16, compare the held-out loss with the record."""
     began = time.perf_counter()
+    check_writable(Path(options.out).resolve().parent)
     model = pretrain(options.steps, options.seed)
     save_model(model, options.out, np.float16)
     loss = held_out(load_model(options.out))

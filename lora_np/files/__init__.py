@@ -1,5 +1,10 @@
 """File formats: thin layers over well-kept libraries, nothing half-written."""
 
-from lora_np.files.weights import load_tensors, save_tensors, write_beside
+from lora_np.files.weights import (
+    check_writable,
+    load_tensors,
+    save_tensors,
+    write_beside,
+)
 
-__all__ = ["load_tensors", "save_tensors", "write_beside"]
+__all__ = ["check_writable", "load_tensors", "save_tensors", "write_beside"]

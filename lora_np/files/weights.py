@@ -22,7 +22,7 @@ def write_beside(path: str | Path, content: bytes) -> None:
     ...     write_beside(d + "/a", b"x"); open(d + "/a", "rb").read()
     b'x'
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays, its target is replaced
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,15 +31,44 @@ def write_beside(path: str | Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, _mode(path))
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+        if not isinstance(error, OSError):
+            raise
         reason = error.strerror or str(error)
         raise OSError(
             error.errno, f"could not write {path}: {reason}; nothing was changed there"
+        ) from error
+
+
+def _mode(path: Path) -> int:
+    """The permissions of the file that is replaced, or those of a new file."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise OSError now, not after the work, when nothing can be written there.
+
+    >>> check_writable(tempfile.gettempdir())
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileExistsError as error:
+        raise OSError(f"{folder} is a file, not a folder; nothing was done") from error
+    except OSError as error:
+        raise OSError(
+            f"cannot write into {folder}: {error.strerror}; nothing was done"
         ) from error
 
 

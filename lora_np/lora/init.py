@@ -24,7 +24,7 @@ def check_method(init_lora_weights: bool | str) -> None:
             "both factors at zero never train: dA has a factor B and dB a factor A, so "
             "both gradients stay exactly 0; use init_lora_weights=True"
         )
-    if init_lora_weights not in METHODS:
+    if not isinstance(init_lora_weights, bool) and init_lora_weights != "gaussian":
         raise ValueError(
             f"init_lora_weights must be one of {METHODS}, got {init_lora_weights!r}"
         )

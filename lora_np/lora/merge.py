@@ -71,7 +71,9 @@ def unmerge(W: Array, delta: Array) -> Array:
     return merge(W, -delta)
 
 
-def merge_bound(W: Array, A: Array, B: Array, s: float, groups: int = 1) -> Array:
+def merge_bound(
+    W: Array, A: Array, B: Array, s: float, groups: int = 1, transposed: bool = False
+) -> Array:
     """An upper bound of |merge(W, ΔW) - (W + s B A)|, entry by entry.
 
     ≤ u |W + ΔW| + η  (one rounding to the stored dtype, η for subnormal results)
@@ -84,16 +86,19 @@ def merge_bound(W: Array, A: Array, B: Array, s: float, groups: int = 1) -> Arra
     """
     xp = get_xp(W, A, B)
     delta = delta_weight(A, B, s, groups)
-    delta = delta if delta.shape == W.shape else delta.T
     size = delta_weight(xp.abs(A), xp.abs(B), abs(s), groups)
-    size = size if size.shape == W.shape else size.T
+    if transposed:  # an embedding: W is (vocabulary, width), A (r, vocabulary)
+        delta, size = delta.T, size.T
+    expect_shape("W", W, tuple(delta.shape), "for an embedding pass transposed=True")
     info = xp.finfo(W.dtype)
     sums = 2.0**-53 * (xp.abs(W + delta) + (A.shape[0] + 2) * size)
     stored = 0.5 * float(info.eps) * (xp.abs(W + delta) + sums)
     return stored + sums + 0.5 * float(info.smallest_subnormal)
 
 
-def round_trip_bound(W: Array, A: Array, B: Array, s: float, groups: int = 1) -> Array:
+def round_trip_bound(
+    W: Array, A: Array, B: Array, s: float, groups: int = 1, transposed: bool = False
+) -> Array:
     """An upper bound of |unmerge(merge(W)) - W|: merging's, and one rounding more.
 
     In float16 this is about 10⁻³ of the larger of |W| and |W + ΔW|: keep the base if it
@@ -104,7 +109,7 @@ def round_trip_bound(W: Array, A: Array, B: Array, s: float, groups: int = 1) ->
     True
     """
     xp = get_xp(W, A, B)
-    there = merge_bound(W, A, B, s, groups)
+    there = merge_bound(W, A, B, s, groups, transposed)
     info = xp.finfo(W.dtype)
     back = xp.abs(W) + 2.0 * there
     return 2.0 * there + 0.5 * float(info.eps) * back + float(info.smallest_subnormal)

@@ -16,6 +16,11 @@ def save_model(model: GPT, path: str | Path, dtype: type = np.float32) -> None:
 
     Raises OSError, or ValueError for weights that `dtype` cannot hold.
     """
+    if any("lora_" in name for name, _ in model.named_parameters()):
+        raise ValueError(
+            "an adapter is attached: save it with save_adapter, or merge it into the "
+            "model with remove_lora(model, keep_merged=True) first"
+        )
     with np.errstate(over="ignore"):  # an overflow is reported below, by name
         state: dict[str, np.ndarray] = {
             n: a.astype(dtype) for n, a in model.state_dict().items()
@@ -37,7 +42,16 @@ def load_model(path: str | Path, dtype: type = np.float32) -> GPT:
     if raw is None:
         raise ValueError(f"{path} has no model configuration in its metadata")
     known = {f.name for f in fields(GPTConfig)}
-    config = GPTConfig(**{k: v for k, v in json.loads(raw).items() if k in known})
+    try:
+        given = json.loads(raw)
+        config = GPTConfig(**{k: v for k, v in given.items() if k in known})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: the model configuration is broken: {error}"
+        ) from error
+    wte = state.get("wte.weight")
+    if wte is None or wte.shape != (config.vocab_size, config.n_embd):
+        raise ValueError(f"{path}: weights and configuration are of different models")
     model = GPT(config, np.random.default_rng(0), dtype)  # every value is replaced
     model.load_state_dict(state)
     return model

@@ -3,7 +3,7 @@
 B batch · T time · N = B T rows · D width · V vocabulary
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,21 @@ class GPTConfig:
     layer_norm_epsilon: float = 1e-5
     initializer_range: float = 0.02
     tie_word_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = {"vocab_size": self.vocab_size, "n_positions": self.n_positions,
+                 "n_embd": self.n_embd, "n_layer": self.n_layer, "n_head": self.n_head,
+                 "n_kv_head": self.n_kv_head or self.n_head}  # fmt: skip
+        for name, value in sizes.items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"{name} must be an integer of at least 1, got {value}"
+                )
+        if self.n_embd % self.n_head or self.n_head % sizes["n_kv_head"]:
+            raise ValueError(
+                f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}, and "
+                f"that of n_kv_head {sizes['n_kv_head']}"
+            )
 
     def as_dict(self) -> dict:
         """Plain values, for a JSON file."""
@@ -113,6 +128,7 @@ class GPT(Module):
             weight = self.head().data.copy()
             self.lm_head = Linear(1, 1, np.random.default_rng(0), bias=False)
             self.lm_head.weight = Parameter(weight)
+            self.config = replace(self.config, tie_word_embeddings=False)
 
     def head(self) -> Tensor:
         """The output matrix (V, D): the embedding's own when tied."""

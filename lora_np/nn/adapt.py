@@ -38,7 +38,12 @@ def find_targets(model: Module, target_modules: list[str] | str) -> list[str]:
 
     def hits(target: str) -> list[str]:
         if isinstance(target_modules, str):
-            return [p for p in layers if re.fullmatch(target, p)]
+            try:
+                return [p for p in layers if re.fullmatch(target, p)]
+            except re.error as error:
+                raise ValueError(
+                    f"target_modules {target!r} is no regular expression: {error}"
+                ) from error
         return [p for p in layers if p == target or p.endswith("." + target)]
 
     single = isinstance(target_modules, str)
@@ -73,6 +78,11 @@ def attach_lora(
                 raise ValueError(
                     f"use_dora is offered for linear layers, {path} is none"
                 )
+    if len({id(layers[path]) for path in targets}) != len(targets):
+        raise ValueError(
+            "target_modules: two paths are one and the same layer; an adapter on each "
+            "would be added twice"
+        )
     fitted = {path: _adapter(layers[path], config, rng) for path in targets}
     model.freeze()
     for path, layer in fitted.items():
@@ -134,16 +144,10 @@ def merge_lora(model: Module) -> None:
 
     All or none: if one merged weight would overflow its dtype, nothing is changed.
     """
-    layers = _attached(model)
-    done: list[LoraLayer] = []
-    try:
-        for layer in layers.values():
-            layer.merge()
-            done.append(layer)
-    except (OverflowError, RuntimeError):
-        for layer in done:
-            layer.unmerge()
-        raise
+    layers = _attached(model).values()
+    merged = [layer.merged_weight() for layer in layers]  # all, before any is set
+    for layer, weight in zip(layers, merged, strict=True):
+        layer.merge(weight)
 
 
 def unmerge_lora(model: Module) -> None:
@@ -155,14 +159,19 @@ def unmerge_lora(model: Module) -> None:
 def remove_lora(model: Module, keep_merged: bool = False) -> None:
     """Take the adapters away and put the base layers back, all of them frozen.
 
-    keep_merged=False: the base model as it was (trained biases are set back).
+    keep_merged=False: the base model as it was, trained biases set back; bit for bit
+    unless it was merged in between (see `lora.round_trip_bound`).
     keep_merged=True: the merged model, as ordinary layers (PEFT: merge_and_unload);
     trained biases stay.
     """
-    for path, layer in _attached(model).items():
-        if keep_merged and not layer.merged:
-            layer.merge()
-        elif not keep_merged and layer.merged:
+    layers = _attached(model)
+    apart = [layer for layer in layers.values() if not layer.merged]
+    if keep_merged:
+        weights = [layer.merged_weight() for layer in apart]
+        for layer, weight in zip(apart, weights, strict=True):
+            layer.merge(weight)
+    for path, layer in layers.items():
+        if layer.merged and not keep_merged:
             layer.unmerge()
         model.replace(path, layer.base_layer)
     if not keep_merged:

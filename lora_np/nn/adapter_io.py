@@ -101,9 +101,9 @@ def read_config(folder: str | Path) -> LoraConfig:
                 "change what the adapter computes"
             )
     given = {k: v for k, v in raw.items() if k in own}
-    if isinstance(given.get("target_modules"), list):
-        given["target_modules"] = sorted(given["target_modules"])
     try:
+        if isinstance(given.get("target_modules"), list):
+            given["target_modules"] = sorted(given["target_modules"])
         return LoraConfig(**given)
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -117,6 +117,12 @@ def load_adapter(model: Module, folder: str | Path) -> LoraConfig:
     """
     config = read_config(folder)
     tensors = load_tensors(Path(folder) / WEIGHTS)
+    largest = max((max(a.shape, default=0) for a in tensors.values()), default=0)
+    if config.r > largest:  # before memory for such an r is asked for
+        raise ValueError(
+            f"{folder}: the configuration says r = {config.r}, the weights have no "
+            f"axis longer than {largest}"
+        )
     trainable = {n: p.requires_grad for n, p in model.named_parameters()}
     attach_lora(
         model, config, np.random.default_rng(0)
@@ -140,6 +146,9 @@ def _fill(own: dict[str, Parameter], tensors: dict[str, Any], path: Path) -> Non
     ]
     lists = (("missing", missing), ("unexpected", extra), ("shape", shapes))
     wrong = [f"{kind}: {', '.join(names)}" for kind, names in lists if names]
+    wrong += [
+        f"not finite: {k}" for k, a in tensors.items() if not np.isfinite(a).all()
+    ]
     if wrong:
         raise KeyError(f"{path} does not fit the model; {'; '.join(wrong)}")
     for k, p in own.items():

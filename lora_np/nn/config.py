@@ -31,6 +31,14 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         scaling(self.lora_alpha, self.r, self.use_rslora)
+        for name in ("use_rslora", "use_dora"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} must be a bool, got {getattr(self, name)!r}")
+        targets = self.target_modules
+        if isinstance(targets, list) and not all(isinstance(t, str) for t in targets):
+            raise TypeError(f"target_modules must be names, got {targets!r}")
+        if not isinstance(self.lora_alpha, int | float):
+            raise TypeError(f"lora_alpha must be a number, got {self.lora_alpha!r}")
         if not isinstance(self.lora_dropout, int | float):
             raise TypeError(f"lora_dropout must be a number, got {self.lora_dropout!r}")
         if not 0.0 <= self.lora_dropout < 1.0:

@@ -168,6 +168,11 @@ class Attention(Module):
         if cache is None:
             o = ops.qkv_attention(qkv, batch, self.heads, self.kv_heads)
             return self.c_proj(o, rng)
+        if qkv.requires_grad:
+            raise RuntimeError(
+                "the key/value cache is for generation and carries no gradient; wrap "
+                "the call in `with no_grad():`"
+            )
         q, k, v = split_qkv(qkv.data, batch, self.heads, self.kv_heads)
         k, v = cache.append(k, v)
         o = F.attention(q, k, v, causal=True, needs=())[0]

@@ -53,13 +53,24 @@ class LoraLayer(Module):
         """What merging adds to the base's weight, in its shape, float64."""
         return delta_weight(self.lora_A.data, self.lora_B.data, self.scaling)
 
-    def merge(self) -> None:
-        """Put the update into the base's weight. Raises RuntimeError if merged."""
+    def merged_weight(self) -> Array:
+        """The base's weight with the update in it; changes nothing.
+
+        Raises RuntimeError if merged already, OverflowError if it does not fit.
+        """
         if self.merged:
             raise RuntimeError("the adapter is merged already; unmerge it first")
-        weight = self.base_layer.weight
-        weight.data = merge(weight.data, self.delta())
+        return merge(self.base_layer.weight.data, self.delta())
+
+    def merge(self, weight: Array | None = None) -> None:
+        """Put the update into the base's weight (or the given merged weight)."""
+        self.base_layer.weight.data = self.merged_weight() if weight is None else weight
         self.merged = True
+
+    def before_load(self) -> None:
+        """Refuse a state while merged: the factors would not be those in the weight."""
+        if self.merged:
+            raise RuntimeError("the adapter is merged; unmerge_lora(model) first")
 
     def unmerge(self) -> None:
         """Take the update out again (up to `lora.round_trip_bound`)."""
@@ -114,8 +125,9 @@ class LoraLinear(LoraLayer):
         if self.lora_magnitude_vector is None:
             return V
         n = row_norm(self._direction())
-        length = self.lora_magnitude_vector / n
-        return V * length.reshape(-1, 1)
+        xp = get_xp(n)
+        inverse = xp.where(n == 0, n, 1.0 / xp.where(n == 0, xp.ones_like(n), n))
+        return V * (self.lora_magnitude_vector * inverse).reshape(-1, 1)
 
     def _direction(self) -> Array:
         """V = W + s B A in the weight's dtype."""

@@ -119,12 +119,17 @@ class Module:
         """Host copies of all parameters by name."""
         return {n: to_host(p.data).copy() for n, p in self.named_parameters()}
 
+    def before_load(self) -> None:
+        """Called before a state is loaded; a module may refuse by raising."""
+
     def load_state_dict(self, state: Mapping[str, Array]) -> None:
         """Set every parameter; each keeps its own dtype and device.
 
         Raises KeyError that lists all missing, unexpected and wrongly shaped names;
         nothing is changed then.
         """
+        for _, module in self.named_modules():
+            module.before_load()
         own = dict(self.named_parameters())
         missing = sorted(set(own) - set(state))
         unexpected = sorted(set(state) - set(own))

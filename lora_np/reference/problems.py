@@ -77,8 +77,12 @@ def _targets(d: Draw, N: int, V: int, ignore: int) -> np.ndarray:
 def cross_entropy(d: Draw) -> Problem:
     N, V = d.sizes(2, low=3)
     ignore = d.choice([-100, 2])
-    return {"z_NV": 2 * d.array(N, V), "target_N": _targets(d, N, V, ignore),
-            "ignore_index": ignore, "reduction": d.choice(["mean", "sum", "mean"])}  # fmt: skip
+    return {
+        "z_NV": 2 * d.array(N, V),
+        "target_N": _targets(d, N, V, ignore),
+        "ignore_index": ignore,
+        "reduction": d.choice(["mean", "sum", "mean"]),
+    }
 
 
 def linear_cross_entropy(d: Draw) -> Problem:

@@ -27,8 +27,8 @@ def next_distribution(
     >>> next_distribution(np.log(np.array([0.5, 0.3, 0.2])), top_p=0.6).round(3)
     array([0.625, 0.375, 0.   ])
     """
-    if temperature < 0:
-        raise ValueError(f"temperature must be 0 or more, got {temperature}")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be 0 or more and finite, got {temperature}")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be 1 or more, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:

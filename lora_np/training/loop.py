@@ -18,6 +18,7 @@ from lora_np.backend import Array, to_host
 from lora_np.functional.cross_entropy import IGNORE
 from lora_np.graph import no_grad
 from lora_np.models.gpt import GPT
+from lora_np.nn.adapt import lora_layers
 from lora_np.nn.module import Module
 from lora_np.training.allocator import tune_allocator
 from lora_np.training.optim import Optimizer
@@ -41,7 +42,11 @@ class History:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of `train`. schedule: step -> factor of the initial learning rates."""
+    """Options of `train`. schedule: step -> factor of the initial learning rates.
+
+    max_grad_norm: None for no clipping. save_to: a file written every `save_every`
+    steps (0: never in between) and at the end.
+    """
 
     steps: int
     seed: int = 0
@@ -125,6 +130,8 @@ def train(
     """
     from lora_np.training.state import save_training
 
+    if any(layer.merged for layer in lora_layers(model).values()):
+        raise RuntimeError("the adapter is merged; unmerge_lora(model) before training")
     tune_allocator()
     history = history if history is not None else History()
     was_training = model.training
@@ -139,11 +146,10 @@ def train(
             if options.evaluate and options.evaluate_every and (
                 done % options.evaluate_every == 0 or done == options.steps
             ):  # fmt: skip
-                history.held_out.append((done, options.evaluate()))
+                history.held_out.append((done, float(options.evaluate())))
                 model.train()
-            if options.save_to and options.save_every and (
-                done % options.save_every == 0
-            ):  # fmt: skip
+            due = options.save_every and done % options.save_every == 0
+            if options.save_to and (due or done == options.steps):
                 save_training(options.save_to, model, optimizer, history)
             bar.set_postfix(loss=f"{history.loss[-1]:.3f}", refresh=False)
             bar.update()
@@ -161,7 +167,8 @@ def _one_step(
     optimizer.zero_grad()
     batches = [draw(rng) for _ in range(options.accumulate)]
     loss, tokens = accumulate_gradients(model, batches, rng)
-    norm = clip_grad_norm(optimizer.parameters(), options.max_grad_norm or math.inf)
+    limit = math.inf if options.max_grad_norm is None else options.max_grad_norm
+    norm = clip_grad_norm(optimizer.parameters(), limit)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         where = find_not_finite(model)
         optimizer.zero_grad()

@@ -102,7 +102,16 @@ class Optimizer:
                 raise KeyError(
                     f"optimizer state {key!r} is {array.shape}, the parameter {p.shape}"
                 )
-            fresh[int(i)][name] = get_xp(p.data).asarray(array, dtype=p.dtype)
+            fresh[int(i)][name] = get_xp(p.data).array(array, dtype=p.dtype)
+        whole = {*self.slots, "t"}
+        for place, kept in enumerate(fresh):
+            if kept and set(kept) != whole:
+                raise KeyError(
+                    f"optimizer state of parameter {place} has {sorted(kept)}, "
+                    f"{type(self).__name__} keeps {sorted(whole)}"
+                )
+        if "steps" not in state:
+            raise KeyError("the optimizer state has no count of steps")
         self.state, self.steps = fresh, int(state["steps"])
 
 

@@ -15,11 +15,15 @@ from lora_np.training.optim import Optimizer
 def save_training(
     path: str | Path, model: Module, optimizer: Optimizer, history: History
 ) -> None:
-    """Write one file with everything that the next step depends on.
+    """Write one file with weights, optimizer state and history.
 
-    The data and masks of a step depend on (seed, step) alone, so no generator is saved.
-    Raises OSError when the disk refuses; the file of before is then still there.
+    The data and masks of a step depend on (seed, step) alone, so no generator is saved;
+    rates, schedule and seed are the caller's to give again.
+    Raises OSError when the disk refuses (the file of before is then still there),
+    RuntimeError while an adapter is merged.
     """
+    for _, module in model.named_modules():
+        module.before_load()
     text = json.dumps(asdict(history)).encode()
     save_tensors(
         path,
@@ -44,6 +48,9 @@ def load_training(path: str | Path, model: Module, optimizer: Optimizer) -> Hist
 
     model.load_state_dict(part("model."))
     optimizer.load_state_dict(part("optimizer."))
-    raw = json.loads(tensors["history"].tobytes())
-    raw["held_out"] = [(int(s), float(v)) for s, v in raw["held_out"]]
-    return History(**raw)
+    try:
+        raw = json.loads(tensors["history"].tobytes())
+        raw["held_out"] = [(int(s), float(v)) for s, v in raw["held_out"]]
+        return History(**raw)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path}: the history in it is broken: {error}") from error
