@@ -24,9 +24,10 @@ $$y = x\,W^\top + s\,(x A^\top) B^\top$$
 |---|---|---|
 | $x$ | (N, D) | N rows of D inputs |
 | $W$ | (M, D) | the trained weight, frozen |
+| $y$ | (N, M) | N rows of M outputs (a bias $b$ of shape (M,) may be added) |
 | $A$ | (R, D) | goes down from D to R numbers, trained |
 | $B$ | (M, R) | goes up from R to M, trained, starts at zero |
-| $s$ | one number | the scale, $\alpha / R$ |
+| $s$ | one number | the scale, $\alpha / R$, with $\alpha$ a number you choose (often 8 or 16) |
 
 R, the *rank*, is small: 4 or 8, where D and M are hundreds or thousands.
 
@@ -60,8 +61,8 @@ print(f"{gpt3:,} trained, of 175 billion: {gpt3 / 175e9:.4%}")
 r"""
 ## One layer, by hand
 
-Here is the whole forward and backward of one layer, from the library itself. Read the
-first line of each docstring; the rest is checking of shapes. Chapter 01 derives it.
+Here is the whole forward and backward of one layer, from the library itself: two
+functions of a few lines. Chapter 01 derives them.
 """
 
 # %%
@@ -112,9 +113,10 @@ print(sample(base, seed=0))
 
 # %% [markdown]
 r"""
-Now sixty steps of LoRA on *The Devil's Dictionary* (Ambrose Bierce, 1911). **Predict:**
+Now thirty steps of LoRA on *The Devil's Dictionary* (Ambrose Bierce, 1911). **Predict:**
 the loss on new text falls; what happens to the loss on the Bible, if not one number of
-the base changes?
+the base changes? (The loss is the mean of $-\ln$ of the probability that the model gave
+to the byte that came, in *nats* a byte, on text that it was not trained on: *held out*.)
 """
 
 # %%

@@ -59,10 +59,19 @@ print(inspect.getsource(lora_linear_backward))
 
 # %% [markdown]
 r"""
+How to read it: a suffix names an array's axes, so `dA_RD` has the shape of A, (R, D).
+The forward saves $s\,u$ (as `su_NR`), so dB needs no further $s$. `needs` names the
+gradients that somebody wants, and what nobody wants is not computed. A *mask*, if there
+is one, is dropout's: during training some entries of $x$, a share $p$, are set to zero on
+the low-rank path, and the rest divided by $1-p$ so that the mean stays.
+"""
+
+# %% [markdown]
+r"""
 ## Does it fit?
 
-Shapes alone catch many slips, but only if no two sizes are equal. **Predict:** in an
-article you find $dA = G\,B^\top x^\top$ for one column $x$ with $r = 1$. Does NumPy
+Shapes alone catch many slips, but only if no two sizes are equal. **Predict:** suppose
+somebody writes $dA = G\,B^\top x^\top$ for one column $x$ with $r = 1$. Does NumPy
 object?
 """
 
@@ -75,19 +84,19 @@ try:
     print("printed:", G @ B.T @ x.T)
 except ValueError as error:
     print("printed form raises:", str(error)[:60])
-as_rows = (G.T @ B) * x.T  # r = 1: B G is a single number, and a number has no order
+as_rows = (G.T @ B) * x.T  # r = 1: Bᵀ G is a single number, and a number has no order
 print("read as numbers, for r = 1:", as_rows)
 
 # %% [markdown]
 r"""
-With r = 1 the product of $B$ and $G$ is a single number, so every order that yields a
-number gives the right answer: the mistake is invisible. Test with sizes that differ, and
-r ≥ 2.
+As matrices the printed form does not even multiply. Read as numbers, as one does on paper
+for r = 1, $B^\top G$ is a single number, and every order gives the right answer: on paper
+the mistake is invisible. Test in code, with sizes that differ and r ≥ 2.
 
 ## The saving: a matrix that is never formed
 
 For full fine-tuning we would need $dW = G^\top x$, as large as $W$. LoRA never forms it,
-although its gradients are views of it: $dA = s\,B^\top dW$ and $dB = s\,dW A^\top$.
+although its gradients are products with it: $dA = s\,B^\top dW$ and $dB = s\,dW A^\top$.
 """
 
 # %%
@@ -119,25 +128,31 @@ independent answer. That is why chapter 02 exists.
 
 ## The same three lines elsewhere
 
-An embedding is a linear layer on one-hot rows; a convolution is one on unfolded columns;
-a fused projection is one in each block of columns. The backward passes change as little.
+An *embedding* (a table with a row for each token, looked up by the token's number) is a
+linear layer on rows that are all zero but for a single 1; a *convolution* is a linear
+layer on the patches that its kernel sees. The backward passes change as little:
 """
 
 # %%
 from lora_np.lora import lora_embedding_backward
 
-print(inspect.getsource(lora_embedding_backward).split(">>>")[0])
+print(inspect.getsource(lora_embedding_backward))
 
 # %% [markdown]
 r"""
 The one new thing there: a token that occurs twice must *add* its two gradients.
-**Predict** what `dA[ids] = ...` (an assignment) would do to a repeated id.
+**Predict** what `dA[:, ids] = ...` (an assignment) would do to a repeated id.
 """
 
 # %%
-from lora_np.reference import wrong
-
-print(wrong("lora_embedding:repeats_lost").why)
+ids, v = (
+    np.array([1, 1, 0]),
+    np.array([[1.0], [10.0], [5.0]]),
+)  # v: gradient of each token
+assigned, added = np.zeros((1, 3)), np.zeros((1, 3))
+assigned[:, ids] = v.T
+np.add.at(added.T, ids, v)
+print("assigned:", assigned, "  added:", added)
 
 # %% [markdown]
 r"""
@@ -145,7 +160,8 @@ r"""
 
 After training, $W' = W + sBA$ gives one ordinary layer, with no cost at run time. In
 exact arithmetic nothing changes; in a finite format the sum is rounded, and the library
-computes how far that can go and tests it:
+computes how far that can go and tests it (the sum is formed in float64, so beside it the
+float64 row shows 0):
 """
 
 # %% tags=["volatile"]
@@ -190,7 +206,7 @@ print(
 
 # %% [markdown]
 r"""
-It is a legitimate choice (cheaper, and it works), but a gradient check against the whole
+It is a legitimate choice (cheaper, and the paper reports little loss of accuracy), but a gradient check against the whole
 function rejects it, rightly. The library offers both and certifies each against its own
 function.
 

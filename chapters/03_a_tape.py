@@ -16,7 +16,8 @@ r"""
 
 Deriving every layer by hand is instructive once and tiresome for ever. An *autograd* does
 it for any program made of known operations: it writes down what was done (the *tape*, or
-graph) and walks it backward. Ours is two files, and this chapter breaks it in four ways.
+graph) and walks it backward. Ours is three short files (`graph`, `tensor`, `tape`), and
+this chapter shows the four ways in which such a thing is usually broken.
 """
 
 # %% [markdown]
@@ -67,7 +68,9 @@ arrive at one node, and they *add*.
 ## Backward, in order
 
 A node may pass its gradient on only when all its children have sent theirs. So the nodes
-are sorted: parents before children, then walked from the end. The sort uses a stack
+are sorted: parents before children, then walked from the end. (The *parents* of a result
+are its operands, its *children* the results made from it; a *leaf* was made by nobody and
+collects its gradient.) The sort uses a stack
 instead of recursion, because a chain of 100,000 operations is not rare and Python's
 recursion ends at a thousand.
 """
@@ -80,7 +83,7 @@ print(inspect.getsource(run_backward).split('"""')[2])
 r"""
 ## Four classic faults
 
-Each of these has been written by many, and each passes on simple graphs.
+Each of these is easy to write, and each passes on simple graphs.
 
 **1. Overwriting instead of adding.** **Predict** what $y = x \cdot x + x$ gives when the
 last gradient to arrive wins.
@@ -175,8 +178,9 @@ x = Tensor(np.array(1.0), requires_grad=True)
 y = x
 for _ in range(30):
     y = y + y
+nodes = len(topological(y.node))
 y.backward()
-print(f"gradient {x.grad:.0f} = number of paths; nodes visited: 31")
+print(f"gradient {x.grad:.0f} = 2**30 paths: {x.grad == 2**30}; nodes visited: {nodes}")
 
 # %% [markdown]
 r"""

@@ -69,7 +69,7 @@ r"""
 ## One block
 
 $x \leftarrow x + \mathrm{attention}(\mathrm{norm}(x))$, then
-$x \leftarrow x + \mathrm{mlp}(\mathrm{norm}(x))$. The sums let a gradient reach the bottom
+$x \leftarrow x + \mathrm{mlp}(\mathrm{norm}(x))$. Along the sums a gradient reaches the bottom
 unchanged; the norm keeps the size of what each part sees.
 """
 
@@ -85,7 +85,7 @@ r"""
 Each position asks a question (query $q$), offers a label (key $k$) and a content (value
 $v$), all three linear maps of $x$, here fused into one matrix `c_attn`. For each head
 
-$$O = \mathrm{softmax}\big(Q K^\top / \sqrt{K_{size}} + \text{mask}\big)\, V$$
+$$o = \mathrm{softmax}\big(q k^\top / \sqrt{K} + \text{mask}\big)\, v$$
 
 The mask is $-\infty$ where a position would look into the future, **before** the softmax.
 **Predict:** what goes wrong if one zeroes the hidden entries *after* the softmax?
@@ -124,7 +124,7 @@ print("positions 10-15 changed:", not np.allclose(a[:, 10:], b[:, 10:]))
 # %% [markdown]
 r"""
 And $1/\sqrt{K}$: a sum of $K$ products of unit-size numbers has size $\sqrt K$. Without the
-division the softmax saturates, and its gradient vanishes. **Predict** the trend:
+division the softmax saturates, and its gradient shrinks. **Predict** the trend:
 """
 
 # %%
@@ -148,7 +148,7 @@ r"""
 ## The loss, without the logits
 
 The head multiplies by the embedding matrix itself (*tied*). With a vocabulary of 50,257
-the logits of 1,024 positions are 206 MB, and their gradient as much again. The fused pair
+the *logits* (the scores of all tokens before the softmax) of 1,024 positions are 206 MB, and their gradient as much again. The fused pair
 works through pieces of 256 rows and forms the gradient on the way:
 """
 
@@ -185,7 +185,7 @@ r"""
 
 To write the next byte, only the newest position must be computed, if the keys and values
 of all earlier ones are kept (the *key/value cache*). **Predict:** are the greedy bytes
-with and without the cache the same?
+(the likeliest at every step) with and without the cache the same?
 """
 
 # %%
@@ -211,8 +211,8 @@ r"""
 
 1. So that hidden positions take no part in the sum; otherwise weights do not sum to 1 and
    earlier outputs depend on later inputs.
-2. The paper adapts the attention matrices; two thirds of the numbers are in the MLP, and
-   adapting all linear layers at a smaller rank usually learns more. Chapter 05 measures.
+2. The LoRA paper adapts the attention matrices; two thirds of the numbers are in the
+   MLP, and later work adapts all linear layers (QLoRA, 2305.14314), as chapter 05 does.
 3. A new position's query is compared with all old keys and takes from all old values; an
    old query belongs to an output that has been written already.
 </details>

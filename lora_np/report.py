@@ -1,7 +1,7 @@
 """What a certification found: a row for each array and method, and how rows compare.
 
 Errors are max|got - want| / max|want| of the whole array: entry by entry, a correct
-attention gradient looks 14 % wrong where an entry is nearly zero.
+gradient looks wrong wherever an entry happens to be small (chapter 02 shows one).
 """
 
 import math

@@ -66,13 +66,38 @@ def test_any_complex_input_makes_a_complex_output(p):
 
 @pytest.mark.parametrize("p", PAIRS, ids=lambda p: p.name)
 def test_integer_arrays_are_refused_by_name(p):
-    given = problem(p)
-    key = next(k for k in given if k.split("_")[0] in p.wrt and given[k] is not None)
-    with pytest.raises(TypeError, match=key.split("_")[0]):
-        p.forward(**{**given, key: np.ones(given[key].shape, int)})
+    given = p.problem(Draw.seeded(3, square=False, case=3))
+    arrays = [k for k, v in given.items() if getattr(v, "dtype", None) == np.float64]
+    assert arrays
+    for key in arrays:
+        with pytest.raises(TypeError, match=rf"\b{key.split('_')[0]}"):
+            p.forward(**{**given, key: np.ones(given[key].shape, int)})
 
 
+T3, T4 = (2, 3, 4), (1, 2, 4, 4)
+LORA = {"x_ND": (2, 3), "W_MD": (5, 3), "b_M": (5,), "A_RD": (2, 3), "B_MR": (5, 2)}
+DORA = {**LORA, "m_M": (5,)}
+CONV = {"x_BCHW": T4, "W_OChw": (3, 2, 2, 2), "b_O": (3,), "A_RChw": (2, 2, 2, 2),
+        "B_OR11": (3, 2, 1, 1)}  # fmt: skip
+QKV = {"x_ND": (2, 3), "W_CD": (8, 3), "b_C": (8,), "Aq_RD": (1, 3), "Bq_QR": (4, 1),
+       "Ak_RD": None, "Bk_KR": None, "Av_RD": None, "Bv_KR": None}  # fmt: skip
 WRONG_SHAPES = [
+    (L.lora_linear, LORA | {"x_ND": T3}, "flatten batch"),
+    (L.lora_linear, LORA | {"W_MD": (3, 5)}, "W is stored"),
+    (L.lora_linear, LORA | {"b_M": (1,)}, "b_M must be"),
+    (L.dora_linear, DORA | {"x_ND": T3}, "flatten batch"),
+    (L.dora_linear, DORA | {"W_MD": (3, 5)}, "W is stored"),
+    (L.dora_linear, DORA | {"B_MR": (2, 5)}, "did you pass B.T"),
+    (L.dora_linear, DORA | {"b_M": (1,)}, "b_M must be"),
+    (L.dora_linear, DORA | {"norm_M": (1,)}, "norm_M must be"),
+    (L.lora_conv2d, CONV | {"A_RChw": (2, 2, 1, 1)}, "A is .r"),
+    (L.lora_conv2d, CONV | {"B_OR11": (3, 2, 3, 3)}, "B is .out"),
+    (L.lora_conv2d, CONV | {"B_OR11": (2, 2, 1, 1)}, "B is .out"),
+    (L.lora_conv1d, dict(x_BCT=T4, W_OCk=(3, 2, 2), b_O=None, A_RCk=(2, 2, 2),
+                         B_OR1=(3, 2, 1)), "x must be"),
+    (L.lora_qkv, QKV | {"Bq_QR": (1, 1)}, "Bq_MR must be"),
+    (L.lora_qkv, QKV | {"x_ND": T3}, "flatten batch"),
+    (L.lora_qkv, QKV | {"b_C": (1,)}, "b_C must be"),
     (F.linear, dict(x_ND=(2, 3), W_MD=(3, 4)), "W is stored"),
     (F.linear, dict(x_ND=(2, 3), W_MD=(4, 3), b_M=(3,)), "b_M must be"),
     (F.linear, dict(x_ND=(2, 3, 4), W_MD=(4, 4)), "flatten batch"),
@@ -100,7 +125,9 @@ WRONG_SHAPES = [
 @pytest.mark.parametrize("f, shapes, message", WRONG_SHAPES)
 def test_shapes_that_do_not_fit(f, shapes, message):
     given = {k: None if v is None else np.ones(v) for k, v in shapes.items()}
-    extra = {"s": 1.0} if f in (L.lora_linear, L.dora_linear) else {}
+    extra = {"s": 1.0} if f.__module__.startswith("lora_np.lora") else {}
+    if f is L.lora_qkv:
+        extra["widths"] = (4, 2, 2)
     with pytest.raises(ValueError, match=message):
         f(**given, **extra)
 
@@ -143,6 +170,19 @@ def test_zero_rows_pass_through():
     dx, db, dA, dB = L.lora_linear_backward(y, c)
     assert dA.shape == A.shape and not dA.any() and not dB.any()
     assert F.gelu_tanh(none)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("ids", [[-1], [5], [[0, 1]]])
+def test_lora_embeddings_refuse_ids_too(ids):
+    ids, E, A, B = np.array(ids), np.ones((5, 3)), np.ones((2, 5)), np.ones((3, 2))
+    with pytest.raises((IndexError, ValueError), match="ids_N"):
+        L.lora_embedding(ids, E, A, B, 1.0)
+    with pytest.raises((IndexError, ValueError), match="ids_N"):
+        L.lora_tied(ids, np.ones((2, 3)), E, np.ones((2, 3)), np.ones((5, 2)), 1.0)
+    with pytest.raises(ValueError, match="B.T"):
+        L.lora_tied(
+            np.array([0]), np.ones((2, 3)), E, np.ones((2, 3)), np.ones((2, 5)), 1.0
+        )
 
 
 def test_dropout_rates():

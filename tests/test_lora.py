@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_np import lora as L
+from lora_np.functional import linear, linear_backward
 from lora_np.lora import bare
 from lora_np.numerics import certify
-from lora_np.reference import pair
+from lora_np.reference import Draw, pair
 from lora_np.reference.strategies import problems
 
 linear_problems = problems(pair("lora_linear"))
@@ -155,8 +156,6 @@ def test_the_mean_over_masks_is_evaluation_mode(p):
 
 @given(st.integers(0, 10**6))
 def test_lora_qkv_is_the_block_diagonal_update(seed):
-    from lora_np.reference import Draw
-
     p = pair("lora_qkv").problem(Draw.seeded(seed))
     factors = [(p[f"A{c}_RD"], p[f"B{c}_{'Q' if c == 'q' else 'K'}R"]) for c in "qkv"]
     D = p["x_ND"].shape[1]
@@ -411,3 +410,106 @@ def test_the_bare_initialisation_and_optimizer_are_ours():
         ours.step()
         A, state = bare.adamw(A, p.grad, state, lr=0.1)
         np.testing.assert_allclose(A, p.data, rtol=1e-12)
+
+
+# ---- tests that a mutation run asked for
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bounds_are_the_documented_formulas(dtype):
+    W = np.array([[0.0, 3.0], [-2.0, 0.5]], dtype)
+    A, B, s = np.array([[0.0, 2.0]]), np.array([[1.0], [-3.0]]), 0.5
+    total, size = np.abs(W + s * B @ A), s * np.abs(B) @ np.abs(A)
+    info = np.finfo(dtype)
+    eps, tiny = float(info.eps), float(info.smallest_subnormal)
+    sums = 2.0**-53 * (total + 3 * size)
+    merging = 0.5 * eps * (total + sums) + sums + 0.5 * tiny
+    assert np.array_equal(L.merge_bound(W, A, B, s), merging)
+    back = 2 * merging + 0.5 * eps * (np.abs(W) + 2 * merging) + tiny
+    assert np.array_equal(L.round_trip_bound(W, A, B, s), back)
+
+
+def test_convolutions_of_one_group_need_not_say_so():
+    A, B = rng().normal(size=(2, 3, 5)), rng(1).normal(size=(4, 2, 1))
+    W = np.ones((4, 3, 5))
+    want = 0.5 * np.einsum("or,rck->ock", B[..., 0], A)
+    np.testing.assert_allclose(L.delta_weight(A, B, 0.5), want, rtol=1e-13)
+    assert L.merge_bound(W, A, B, 0.5).shape == W.shape
+    assert L.round_trip_bound(W, A, B, 0.5).shape == W.shape
+
+
+def test_delta_and_merge_check_what_they_get():
+    with pytest.raises(TypeError, match="floating"):
+        L.delta_weight(np.ones((2, 3), int), np.ones((5, 2)), 1.0)
+    with pytest.raises(ValueError, match="multiples of"):
+        L.delta_weight(np.ones((4, 2, 3)), np.ones((5, 2, 1)), 1.0, groups=2)
+    with pytest.raises(TypeError, match="delta"):
+        L.merge(np.ones((1, 1)), np.ones((1, 1), int))
+    most = np.full((1, 1), 65504, np.float16)
+    assert L.merge(most, np.zeros((1, 1)))[0, 0] == 65504  # the limit itself is legal
+
+
+def test_the_gaussian_is_centred():
+    A, _ = L.init_lora((4, 9000), (5, 4), rng(), "gaussian", np.float64)
+    assert abs(A.mean()) < 0.01
+    for method in (1, 0, None):
+        with pytest.raises(ValueError, match="one of"):
+            L.init_lora((2, 3), (4, 2), rng(), method)
+
+
+def test_ranks_and_groups_of_nothing_are_refused():
+    x, W = np.ones((1, 2, 4, 4)), np.ones((2, 2, 2, 2))
+    A, B = np.ones((2, 2, 2, 2)), np.ones((2, 2, 1, 1))
+    for Ax, Bx, g in ((A[:0], B[:, :0], 1), (A, B, 0)):
+        with pytest.raises(ValueError, match="positive multiple"):
+            L.lora_conv2d(x, W, None, Ax, Bx, 1.0, groups=g)
+
+
+def same(f, few, many):
+    assert np.array_equal(f(*few)[0], f(*few, *many)[0])
+
+
+def test_defaults_are_what_they_say():
+    r = rng()
+    x, W, b = r.normal(size=(2, 2, 5, 6)), r.normal(size=(3, 2, 2, 2)), r.normal(size=3)
+    A, B = r.normal(size=(2, 2, 2, 2)), r.normal(size=(3, 2, 1, 1))
+    same(L.lora_conv2d, (x, W, b, A, B, 0.5), (1, 0, 1, 1, None, 0.0))
+    flat = (x[:, :, 0], W[:, :, 0], b, A[:, :, 0], B[:, :, 0], 0.5)
+    same(L.lora_conv1d, flat, (1, 0, 1, 1, None, 0.0))
+    mask = r.random(x.shape) < 0.5
+    two = L.lora_conv2d(x, W, b, A, B, 0.5, mask=mask)[0]
+    assert np.array_equal(two, L.lora_conv2d(x, W, b, A, B, 0.5, mask=mask, p=0.0)[0])
+    one = L.lora_conv1d(*flat, mask=mask[:, :, 0])[0]
+    assert np.array_equal(one, L.lora_conv1d(*flat, mask=mask[:, :, 0], p=0.0)[0])
+    rows = r.normal(size=(4, 3)), r.normal(size=(5, 3)), None
+    factors = r.normal(size=(2, 3)), r.normal(size=(5, 2)), 0.5
+    same(L.lora_linear, (*rows, *factors, r.random((4, 3)) < 0.5), (0.0,))
+    p = pair("lora_self_attention").problem(Draw.seeded(1))
+    p = {k: v for k, v in p.items() if k not in ("causal", "key_mask_BS")}
+    y = L.lora_self_attention(**p)[0]
+    assert np.array_equal(y, L.lora_self_attention(**p, causal=True)[0])
+    assert not np.allclose(y, L.lora_self_attention(**p, causal=False)[0])
+
+
+def test_no_bias_no_gradient_of_one():
+    x, W, b = np.ones((2, 3)), np.ones((4, 3)), np.ones(4)
+    for given_, needs in (((x, W), ("x", "W", "b")), ((x, W, b), ("x",))):
+        _, cache = linear(*given_, needs=needs)
+        assert linear_backward(np.ones((2, 4)), cache)[2] is None
+    A, B = np.ones((1, 3)), np.ones((2, 1))
+    factors = (A, B, None, None, None, None)
+    _, cache = L.lora_qkv(x, W, None, *factors, 1.0, (2, 1, 1))
+    assert L.lora_qkv_backward(np.ones((2, 4)), cache)[1] is None
+
+
+@pytest.mark.parametrize("widths", [(2, 1, 1, 0), (2, 2)])
+def test_widths_are_three(widths):
+    A, B = np.ones((1, 3)), np.ones((2, 1))
+    with pytest.raises(ValueError):
+        L.lora_qkv(np.ones((2, 3)), np.ones((4, 3)), None, A, B, None, None, None, None,
+                   1.0, widths)  # fmt: skip
+
+
+def test_counts_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        L.memory(1, 1).weights = 0

@@ -71,9 +71,10 @@ def _gate_gradients(dh: Array, dc: Array, cache: tuple) -> tuple[Array, Array]:
 
 
 def lstm_cell_backward(dy: tuple, cache: tuple) -> tuple:
-    """With dy = (dh', dc'):  dc = dc' + dh' σ(o)(1 - tanh²c'), then gate by gate.
+    """With dy = (dh', dc'):  dc = dc' + dh' o (1 - tanh²c'), then gate by gate.
 
-    di = dc·g·i(1-i), df = dc·c·f(1-f), dg = dc·i(1-g²), do = dh'·tanh(c')·o(1-o); with
+    i, f, o are the gates after σ, g after tanh: di = dc·g·i(1-i), df = dc·c·f(1-f),
+    dg = dc·i(1-g²), do = dh'·tanh(c')·o(1-o); with
     dz = [di df dg do]: dx = dz Wx, dh = dz Wh, dWx = dzᵀ x, dWh = dzᵀ h, db = Σ_n dz;
     the old cell gets dc·f.  Returns (dx, dh, dc, dWx, dWh, db).
 

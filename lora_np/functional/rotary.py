@@ -42,8 +42,9 @@ def rotary(
 ) -> tuple[Array, tuple | None]:
     """(y_i, y_i+K/2) = rotation by position · base^(-2i/K) of (x_i, x_i+K/2)
 
-    Su et al. 2021 (2104.09864), eq. 34. The pairs are i and i + K/2, as in Llama's
-    published weights; the paper pairs 2i and 2i+1, the same up to an order of columns.
+    Su et al. 2021 (2104.09864), eq. 34. The pairs are i and i + K/2, as in
+    Hugging Face's Llama; the paper (and Meta's own files) pair 2i and 2i+1, the same up
+    to an order of columns.
     Raises ValueError for an odd head size.
 
     >>> import numpy as np

@@ -40,10 +40,10 @@ def lora_embedding(
     expect_ids("ids_N", ids_N, E_VD.shape[0])
     check_factors(A_RV, B_DR, E_VD.shape[0], E_VD.shape[1])
     s = float(s)  # a NumPy float64 scalar would promote float32
-    u_NR = s * A_RV.T[ids_N]
-    y_ND = add_to(E_VD[ids_N], u_NR @ B_DR.T)
+    su_NR = s * A_RV.T[ids_N]
+    y_ND = add_to(E_VD[ids_N], su_NR @ B_DR.T)
     saved_B = B_DR if "A" in needs else None
-    return y_ND, (ids_N, u_NR if "B" in needs else None, saved_B, s, E_VD.shape[0])
+    return y_ND, (ids_N, su_NR if "B" in needs else None, saved_B, s, E_VD.shape[0])
 
 
 def lora_embedding_backward(dy_ND: Array, cache: tuple) -> tuple:
@@ -58,8 +58,8 @@ def lora_embedding_backward(dy_ND: Array, cache: tuple) -> tuple:
     >>> lora_embedding_backward(np.ones((2, 1)), c)[0]
     array([[0., 1.]])
     """
-    ids_N, u_NR, B_DR, s, V = cache
-    dB_DR = None if u_NR is None else dy_ND.T @ u_NR
+    ids_N, su_NR, B_DR, s, V = cache
+    dB_DR = None if su_NR is None else dy_ND.T @ su_NR
     dA_RV = None
     if B_DR is not None:
         v_NR = s * (dy_ND @ B_DR)
@@ -83,7 +83,7 @@ def lora_tied(
     """x = (E + s B A)[ids]  and  z = h (E + s B A)ᵀ, one adapter for both uses
 
     E (V, D) is embedding and output head at once, so the same ΔE enters both; merging
-    changes both (or, if only one use were merged, neither would be right). A (R, D) and
+    changes both (merging one use only would leave the other at the base). A (R, D) and
     B (V, R) are named as on the head; seen as an embedding they are B and A transposed.
     Returns (x (N, D), z (P, V)).
 
@@ -99,12 +99,12 @@ def lora_tied(
     expect_shape("h_PD", h_PD, (None, E_VD.shape[1]))
     check_factors(A_RD, B_VR, E_VD.shape[1], E_VD.shape[0])
     s = float(s)  # a NumPy float64 scalar would promote float32
-    b_NR = s * B_VR[ids_N]
-    u_PR = s * (h_PD @ A_RD.T)
-    x_ND = add_to(E_VD[ids_N], b_NR @ A_RD)
-    z_PV = add_to(h_PD @ E_VD.T, u_PR @ B_VR.T)
+    sb_NR = s * B_VR[ids_N]
+    su_PR = s * (h_PD @ A_RD.T)
+    x_ND = add_to(E_VD[ids_N], sb_NR @ A_RD)
+    z_PV = add_to(h_PD @ E_VD.T, su_PR @ B_VR.T)
     wanted = tuple(n in needs for n in ("h", "A", "B"))
-    return (x_ND, z_PV), (ids_N, h_PD, E_VD, A_RD, B_VR, s, b_NR, u_PR, wanted)
+    return (x_ND, z_PV), (ids_N, h_PD, E_VD, A_RD, B_VR, s, sb_NR, su_PR, wanted)
 
 
 def lora_tied_backward(dy: tuple, cache: tuple) -> tuple:
@@ -120,12 +120,12 @@ def lora_tied_backward(dy: tuple, cache: tuple) -> tuple:
     array([[7.]])
     """
     dx_ND, dz_PV = dy
-    ids_N, h_PD, E_VD, A_RD, B_VR, s, b_NR, u_PR, (wh, wA, wB) = cache
+    ids_N, h_PD, E_VD, A_RD, B_VR, s, sb_NR, su_PR, (wh, wA, wB) = cache
     v_PR = s * (dz_PV @ B_VR)
     dh_PD = add_to(dz_PV @ E_VD, v_PR @ A_RD) if wh else None
-    dA_RD = add_to(b_NR.T @ dx_ND, v_PR.T @ h_PD) if wA else None
+    dA_RD = add_to(sb_NR.T @ dx_ND, v_PR.T @ h_PD) if wA else None
     dB_VR = None
     if wB:
-        dB_VR = dz_PV.T @ u_PR
+        dB_VR = dz_PV.T @ su_PR
         scatter_add(dB_VR, ids_N, s * (dx_ND @ A_RD.T))
     return dh_PD, dA_RD, dB_VR

@@ -67,14 +67,14 @@ def lora_linear(
     if mask_ND is not None:
         xd_ND, dropped = dropout(x_ND, mask_ND, p, needs=needs)
     s = float(s)  # a NumPy float64 scalar would promote float32
-    u_NR = s * (xd_ND @ A_RD.T)  # all that the low-rank path must remember for dB
-    y_NM = add_to(x_ND @ W_MD.T, u_NR @ B_MR.T)
+    su_NR = s * (xd_ND @ A_RD.T)  # s x_d Aᵀ, so that dB needs no further s
+    y_NM = add_to(x_ND @ W_MD.T, su_NR @ B_MR.T)
     if b_M is not None:
         expect_shape("b_M", b_M, (W_MD.shape[0],))
         y_NM = add_to(y_NM, b_M)
     return y_NM, (
         xd_ND if "A" in needs else None,
-        u_NR if "B" in needs else None,
+        su_NR if "B" in needs else None,
         (W_MD, A_RD) if "x" in needs else None,
         B_MR,
         s,
@@ -101,12 +101,12 @@ def lora_linear_backward(dy_NM: Array, cache: tuple) -> tuple:
     >>> dA, dB
     (array([[5., 5.]]), array([[10.]]))
     """
-    xd_ND, u_NR, frozen, B_MR, s, dropped, has_b = cache
+    xd_ND, su_NR, frozen, B_MR, s, dropped, has_b = cache
     db_M = column_sum(dy_NM) if has_b else None
-    dB_MR = None if u_NR is None else dy_NM.T @ u_NR
+    dB_MR = None if su_NR is None else dy_NM.T @ su_NR
     dA_RD = dx_ND = None
     if xd_ND is not None or frozen is not None:
-        v_NR = s * (dy_NM @ B_MR)  # the gradient that reaches u = x_d Aᵀ
+        v_NR = s * (dy_NM @ B_MR)  # the gradient that reaches x_d Aᵀ
     if xd_ND is not None:
         dA_RD = v_NR.T @ xd_ND
     if frozen is not None:

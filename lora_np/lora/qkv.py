@@ -72,8 +72,8 @@ def lora_qkv(
     factors = (Aq_RD, Bq_QR, Ak_RD, Bk_KR, Av_RD, Bv_KR)
     parts = _parts(widths, factors, x_ND.shape[1])
     s = float(s)  # a NumPy float64 scalar would promote float32
-    us = [s * (x_ND @ A.T) for _, A, _, _ in parts]
-    lows = [u @ B.T for u, (_, _, B, _) in zip(us, parts, strict=True)]
+    sus = [s * (x_ND @ A.T) for _, A, _, _ in parts]
+    lows = [u @ B.T for u, (_, _, B, _) in zip(sus, parts, strict=True)]
     y_NC = x_ND @ W_CD.T
     y_NC = y_NC.astype(get_xp(x_ND, W_CD).result_type(y_NC, *lows), copy=False)
     for low, (_, _, _, columns) in zip(lows, parts, strict=True):
@@ -84,7 +84,7 @@ def lora_qkv(
     wanted = {n for n in lora_qkv.wrt if n in needs}  # type: ignore[attr-defined]
     if b_C is None:
         wanted.discard("b")
-    return y_NC, (x_ND, W_CD, parts, us, s, wanted)
+    return y_NC, (x_ND, W_CD, parts, sus, s, wanted)
 
 
 def lora_qkv_backward(dy_NC: Array, cache: tuple) -> tuple:
@@ -99,16 +99,16 @@ def lora_qkv_backward(dy_NC: Array, cache: tuple) -> tuple:
     >>> lora_qkv_backward(np.ones((1, 4)), c)[6]
     array([[0.5, 0.5]])
     """
-    x_ND, W_CD, parts, us, s, wanted = cache
+    x_ND, W_CD, parts, sus, s, wanted = cache
     grads = dict.fromkeys(lora_qkv.wrt)  # type: ignore[attr-defined]
     if "x" in wanted:
         grads["x"] = dy_NC @ W_CD
     if "b" in wanted:
         grads["b"] = column_sum(dy_NC)
-    for (name, A, B, columns), u_NR in zip(parts, us, strict=True):
+    for (name, A, B, columns), su_NR in zip(parts, sus, strict=True):
         dy_NP = dy_NC[:, columns]
         if "B" + name in wanted:
-            grads["B" + name] = dy_NP.T @ u_NR
+            grads["B" + name] = dy_NP.T @ su_NR
         v_NR = s * (dy_NP @ B)
         if "A" + name in wanted:
             grads["A" + name] = v_NR.T @ x_ND
@@ -150,6 +150,7 @@ def lora_self_attention(
     >>> y.shape
     (3, 2)
     """
+    expect_float(x=x_ND, Wo=Wo_DP)
     P = Wo_DP.shape[1]
     widths = (P, P // heads * kv_heads, P // heads * kv_heads)
     factors = (Aq_RD, Bq_QR, Ak_RD, Bk_KR, Av_RD, Bv_KR)

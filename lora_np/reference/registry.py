@@ -53,8 +53,8 @@ _LORA = ("x", "b", "A", "B")
 PAIRS: tuple[Pair, ...] = (
     _pair("linear", ("x", "W", "b")),
     _pair("embedding", ("E",)),
-    _pair("layer_norm", "a root and a quotient are not linear"),
-    _pair("rms_norm", "a root and a quotient are not linear"),
+    _pair("layer_norm", "not linear in x; in g and b it is, but x̂ is not whole"),
+    _pair("rms_norm", "not linear in x; in g and b it is, but x̂ is not whole"),
     _pair("relu", ("x",), _KINK),
     _pair("gelu", "not linear in x", problem="elementwise"),
     _pair("gelu_tanh", "not linear in x", problem="elementwise"),
@@ -77,8 +77,14 @@ PAIRS: tuple[Pair, ...] = (
     _pair("lora_conv1d", _LORA),
     _pair("lora_conv2d", _LORA),
     _pair("lora_qkv", ("x", "b", "Aq", "Bq", "Ak", "Bk", "Av", "Bv")),
-    _pair("lora_self_attention", "not linear: a softmax lies between"),
-    _pair("dora_linear", "the norm is not linear in A and B"),
+    _pair(
+        "lora_self_attention",
+        "a softmax lies between; where it is linear (Ao, Bo) its inputs are not whole",
+    ),
+    _pair(
+        "dora_linear",
+        "not linear in A and B; where it is linear (x, b, m) m/n is not whole",
+    ),
     _pair("dora_constant_norm", "linear, but m/n is no integer", of="dora_linear"),
 )
 
