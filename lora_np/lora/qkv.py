@@ -150,7 +150,7 @@ def lora_self_attention(
     >>> y.shape
     (3, 2)
     """
-    expect_float(x=x_ND, Wo=Wo_DP)
+    expect_float(x=x_ND, Wo=Wo_DP, Ao=Ao_RP, Bo=Bo_DR)
     P = Wo_DP.shape[1]
     widths = (P, P // heads * kv_heads, P // heads * kv_heads)
     factors = (Aq_RD, Bq_QR, Ak_RD, Bk_KR, Av_RD, Bv_KR)
