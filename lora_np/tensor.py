@@ -21,6 +21,9 @@ from lora_np.graph import (
 class Tensor:
     """An array that remembers how it was made.
 
+    An array that a derivative needs is kept, not copied: do not change it in place
+    between forward and backward.
+
     Args: data, a NumPy or CuPy array; requires_grad, whether backward leaves a
     gradient in `.grad`.  Raises TypeError for a list or an integer array with gradient.
 

@@ -11,7 +11,7 @@ from lora_np.backend import to_host
 from lora_np.graph import Node, topological
 from lora_np.tape import Tensor
 
-WIDTH, HEIGHT, GAP_X, GAP_Y = 132, 58, 34, 18
+WIDTH, HEIGHT, GAP_X, GAP_Y = 138, 58, 34, 18
 LIMIT = 200
 
 
@@ -57,8 +57,12 @@ def draw_graph(root: Tensor) -> Svg:
         rows[d] = rows.get(d, -1) + 1
         place[node] = (10 + d * (WIDTH + GAP_X), 10 + rows[d] * (HEIGHT + GAP_Y))
     w = 20 + (max(depth.values()) + 1) * (WIDTH + GAP_X) - GAP_X
-    h = 20 + (max(rows.values()) + 1) * (HEIGHT + GAP_Y) - GAP_Y
-    parts = [_arrow(place[p], place[n]) for n in depth for p in n.parents]
+    lanes = {n: _edges(n, place, depth) for n in depth}
+    every = [edge for edges in lanes.values() for edge in edges]
+    long = any(far for _, _, far in every)
+    h = 20 + (max(rows.values()) + 1) * (HEIGHT + GAP_Y) - GAP_Y + (22 if long else 0)
+    floor = h - 8
+    parts = [_arrow(start, end, floor if far else None) for start, end, far in every]
     parts += [_box(node, *at) for node, at in place.items()]
     style = "font-family:sans-serif;font-size:10px"
     return Svg(
@@ -81,8 +85,8 @@ def _short(array: object) -> str:
     a = to_host(array)
     if a.size == 1:
         return f"{float(a.ravel()[0]):.4g}"
-    flat = ", ".join(f"{v:.3g}" for v in a.ravel()[:3])
-    return f"[{flat}{', …' if a.size > 3 else ''}]"
+    flat = ", ".join(f"{v:.3g}" for v in a.ravel()[:2])
+    return f"[{flat}{', …' if a.size > 2 else ''}]"
 
 
 def _box(node: Node, x: int, y: int) -> str:
@@ -105,11 +109,34 @@ def _box(node: Node, x: int, y: int) -> str:
     )
 
 
-def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x1, y1 = start[0] + WIDTH, start[1] + HEIGHT // 2
-    x2, y2 = end[0], end[1] + HEIGHT // 2
-    bend = (x1 + x2) // 2
+def _edges(node: Node, place: dict, depth: dict) -> list[tuple]:
+    """(start, end, far) of each edge into `node`; far ones skip a column.
+
+    Edges that arrive at one box end at different heights, so that x * x shows two.
+    """
+    edges, n = [], len(node.parents)
+    for k, parent in enumerate(node.parents):
+        (x1, y1), (x2, y2) = place[parent], place[node]
+        shift = (k + 1) * HEIGHT // (n + 1)
+        start, end = (x1 + WIDTH, y1 + shift), (x2, y2 + shift)
+        edges.append((start, end, depth[node] - depth[parent] > 1))
+    return edges
+
+
+def _arrow(start: tuple[int, int], end: tuple[int, int], floor: int | None) -> str:
+    """A curve with a head; one that skips a column runs along the picture's floor."""
+    (x1, y1), (x2, y2) = start, end
+    tip = f"{x2 - 5},{y2}"
+    if floor is None:
+        bend = (x1 + x2) // 2
+        path = f"M{x1},{y1} C{bend},{y1} {bend},{y2} {tip}"
+    else:
+        a, b = x1 + GAP_X // 2, x2 - GAP_X // 2
+        path = (
+            f"M{x1},{y1} C{a},{y1} {a},{floor} {a + 20},{floor} L{b - 20},{floor} "
+            f"C{b},{floor} {b},{y2} {tip}"
+        )
     return (
-        f'<path d="M{x1},{y1} C{bend},{y1} {bend},{y2} {x2 - 5},{y2}" fill="none" '
-        f'stroke="#444444"/><path d="M{x2},{y2} l-7,-3.5 v7 z" fill="#444444"/>'
+        f'<path d="{path}" fill="none" stroke="#444444"/>'
+        f'<path d="M{x2},{y2} l-7,-3.5 v7 z" fill="#444444"/>'
     )
