@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """0 when every notebook is current (or was written)."""
     folder = Path(options.folder)
-    names = options.names or sorted(p.stem for p in folder.glob("[0-9]*.py"))
+    there = sorted(p.stem for p in folder.glob("[0-9]*.py"))
+    names = [Path(name).stem for name in options.names] or there
+    if unknown := [name for name in names if name not in there and there]:
+        raise ValueError(f"no chapter {unknown[0]!r}; there are {', '.join(there)}")
     if not names:
         raise ValueError(f"no chapters in {folder}; run this in the repository's root")
     faults = []

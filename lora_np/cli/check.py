@@ -54,6 +54,9 @@ def run(options: argparse.Namespace) -> int:
     if options.cases < 1:
         raise ValueError("--cases must be 1 or more: no case certifies nothing")
     swap = wrong(options.wrong) if options.wrong else None
+    if swap and options.only not in (None, swap.pair):
+        raise ValueError(f"--wrong {options.wrong} is about {swap.pair}, but --only "
+                         f"{options.only} leaves that out")  # fmt: skip
     only = swap.pair if swap else options.only
     pairs = (pair(only),) if only else PAIRS
     results = {
