@@ -180,8 +180,15 @@ def run(options: argparse.Namespace) -> int:
         return search(options.seed)
     if options.out and options.method != "lora":
         raise ValueError("--out saves an adapter; only --method lora has one")
-    only_lora = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
-                 "target_modules": [TARGETS], "use_rslora": False, "use_dora": False}  # fmt: skip
+    only_lora = {
+        "r": 8,
+        "lora_alpha": 16,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": [TARGETS],
+        "use_rslora": False,
+        "use_dora": False,
+    }
     changed = [k for k, v in only_lora.items() if getattr(options, k) != v]
     if options.method != "lora" and changed:
         raise ValueError(
