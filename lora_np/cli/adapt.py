@@ -174,37 +174,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="run the learning-rate search and record it")  # fmt: skip
 
 
-def run(options: argparse.Namespace) -> int:
-    """Adapt, print the losses, save."""
-    if options.search:
-        return search(options.seed)
-    if options.out and options.method != "lora":
-        raise ValueError("--out saves an adapter; only --method lora has one")
-    only_lora = {
-        "r": 8,
-        "lora_alpha": 16,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": [TARGETS],
-        "use_rslora": False,
-        "use_dora": False,
-    }
-    changed = [k for k, v in only_lora.items() if getattr(options, k) != v]
+ONLY_LORA = {
+    "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
+    "target_modules": [TARGETS], "use_rslora": False, "use_dora": False,
+}  # fmt: skip
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Raise ValueError for options that would be ignored, OSError for a bad --out."""
+    changed = [k for k, v in ONLY_LORA.items() if getattr(options, k) != v]
+    changed += ["out"] if options.out else []
     if options.method != "lora" and changed:
         raise ValueError(
-            f"--{changed[0].replace('_', '-')} is an option of --method lora, "
-            f"not of {options.method}"
+            f"--{changed[0].replace('_', '-')} is an option of --method lora; only "
+            f"--method lora has an adapter, --method {options.method} has none"
         )
     if options.out is not None:
         if not options.out:
             raise ValueError("--out is empty: name a folder")
         check_writable(options.out)
-    targets = options.target_modules
-    config = LoraConfig(
-        r=options.r, lora_alpha=options.lora_alpha, lora_dropout=options.lora_dropout,
-        target_modules=targets[0] if targets == ["all-linear"] else targets,
-        bias=options.bias, use_rslora=options.use_rslora, use_dora=options.use_dora,
-    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    """Adapt, print the losses, save."""
+    if options.search:
+        return search(options.seed)
+    check_options(options)
+    chosen = {k: getattr(options, k) for k in ONLY_LORA}
+    if chosen["target_modules"] == [TARGETS]:
+        chosen["target_modules"] = TARGETS
+    config = LoraConfig(**chosen)
     lr = options.lr if options.lr is not None else recorded_rates()[options.method]
     done = adapt(
         options.method, lr, options.steps, options.seed, options.backend, config
