@@ -66,12 +66,17 @@ def test_any_complex_input_makes_a_complex_output(p):
 
 @pytest.mark.parametrize("p", PAIRS, ids=lambda p: p.name)
 def test_integer_arrays_are_refused_by_name(p):
-    given = p.problem(Draw.seeded(3, square=False, case=3))
-    arrays = [k for k, v in given.items() if getattr(v, "dtype", None) == np.float64]
-    assert arrays
-    for key in arrays:
-        with pytest.raises(TypeError, match=rf"\b{key.split('_')[0]}"):
-            p.forward(**{**given, key: np.ones(given[key].shape, int)})
+    seen = set()
+    for case in range(4):
+        given = p.problem(Draw.seeded(3, square=False, case=case))
+        arrays = [
+            k for k, v in given.items() if getattr(v, "dtype", None) == np.float64
+        ]
+        for key in arrays:
+            with pytest.raises(TypeError, match=rf"\b{key.split('_')[0]}"):
+                p.forward(**{**given, key: np.ones(given[key].shape, int)})
+        seen |= {key.split("_")[0] for key in arrays}
+    assert set(p.wrt) <= seen
 
 
 T3, T4 = (2, 3, 4), (1, 2, 4, 4)
@@ -95,6 +100,7 @@ WRONG_SHAPES = [
     (L.lora_conv2d, CONV | {"B_OR11": (2, 2, 1, 1)}, "B is .out"),
     (L.lora_conv1d, dict(x_BCT=T4, W_OCk=(3, 2, 2), b_O=None, A_RCk=(2, 2, 2),
                          B_OR1=(3, 2, 1)), "x must be"),
+    (L.lora_conv2d, CONV | {"W_OChw": (3, 2, 2)}, "W must be"),
     (L.lora_qkv, QKV | {"Bq_QR": (1, 1)}, "Bq_MR must be"),
     (L.lora_qkv, QKV | {"x_ND": T3}, "flatten batch"),
     (L.lora_qkv, QKV | {"b_C": (1,)}, "b_C must be"),
@@ -179,6 +185,10 @@ def test_lora_embeddings_refuse_ids_too(ids):
         L.lora_embedding(ids, E, A, B, 1.0)
     with pytest.raises((IndexError, ValueError), match="ids_N"):
         L.lora_tied(ids, np.ones((2, 3)), E, np.ones((2, 3)), np.ones((5, 2)), 1.0)
+    with pytest.raises(ValueError, match="h_PD"):
+        L.lora_tied(
+            np.array([0]), np.ones((2, 4)), E, np.ones((2, 3)), np.ones((5, 2)), 1.0
+        )
     with pytest.raises(ValueError, match="B.T"):
         L.lora_tied(
             np.array([0]), np.ones((2, 3)), E, np.ones((2, 3)), np.ones((2, 5)), 1.0

@@ -443,6 +443,8 @@ def test_delta_and_merge_check_what_they_get():
         L.delta_weight(np.ones((2, 3), int), np.ones((5, 2)), 1.0)
     with pytest.raises(ValueError, match="multiples of"):
         L.delta_weight(np.ones((4, 2, 3)), np.ones((5, 2, 1)), 1.0, groups=2)
+    with pytest.raises(ValueError, match="B must be"):
+        L.delta_weight(np.ones((4, 2, 3)), np.ones((6, 4, 1)), 1.0, groups=2)
     with pytest.raises(TypeError, match="delta"):
         L.merge(np.ones((1, 1)), np.ones((1, 1), int))
     most = np.full((1, 1), 65504, np.float16)
