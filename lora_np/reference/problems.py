@@ -66,11 +66,10 @@ def dropout(d: Draw) -> Problem:
 
 
 def _targets(d: Draw, N: int, V: int, ignore: int) -> np.ndarray:
-    """Repeated targets, one row that does not count (N ≥ 3)."""
+    """Repeated targets of which row 1, and only that, does not count (N ≥ 3)."""
     target = d.ids(N, V)
+    target[target == ignore] = (ignore + 1) % V
     target[1] = ignore
-    if (target == ignore).all():
-        target[0] = V - 1
     return target
 
 
