@@ -58,7 +58,8 @@ def draw_all(folder: Path, rows: dict, outcomes: list[Outcome]) -> list[str]:
                     "checkpoint": o.memory.checkpoint,
                 }
                 for o in outcomes
-            }
+            },
+            {o.method: o.trainable for o in outcomes},
         ),
         "singular_values": plots.singular_values(
             update_spectra(lora), r=lora_rank(lora)

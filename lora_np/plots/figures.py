@@ -93,8 +93,13 @@ def loss_against_rank(
     return remember(figure, {k: list(v) for k, v in losses.items()}, 0.03)
 
 
-def memory_bars(bytes_of: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Stacked bars: method -> purpose -> bytes; the checkpoint beside them."""
+def memory_bars(
+    bytes_of: Mapping[str, Mapping[str, int]], trained: Mapping[str, int] | None = None
+) -> Figure:
+    """Stacked bars: method -> purpose -> bytes; the checkpoint beside them.
+
+    trained: method -> number of trained parameters, written below its bars.
+    """
     figure, axis = new_figure()
     names = list(bytes_of)
     purposes = list(next(iter(bytes_of.values())))
@@ -109,7 +114,10 @@ def memory_bars(bytes_of: Mapping[str, Mapping[str, int]]) -> Figure:
         )
         if purpose != "checkpoint":
             bottom = bottom + mb
-    axis.set_xticks(range(len(names)), names)
+    labels = [
+        f"{n}\n{trained[n]:,} trained parameters" if trained else n for n in names
+    ]
+    axis.set_xticks(range(len(names)), labels)
     axis.set_ylabel("megabytes (10⁶ bytes), without activations")
     axis.legend(fontsize=8)
     data = {n: list(map(float, bytes_of[n].values())) for n in names}
