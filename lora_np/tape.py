@@ -32,6 +32,7 @@ def _two(a: Any, b: Any) -> tuple[Tensor, Tensor, Array, Array]:
 
 
 def add(a: Any, b: Any) -> Tensor:
+    """a + b; each operand gets g, summed where it was repeated."""
     a, b, x, y = _two(a, b)
     m, n = a.shape, b.shape
     return record(
@@ -42,6 +43,7 @@ def add(a: Any, b: Any) -> Tensor:
 
 
 def sub(a: Any, b: Any) -> Tensor:
+    """a - b; b gets -g."""
     a, b, x, y = _two(a, b)
     m, n = a.shape, b.shape
     return record(
@@ -52,6 +54,7 @@ def sub(a: Any, b: Any) -> Tensor:
 
 
 def mul(a: Any, b: Any) -> Tensor:
+    """a · b, entry by entry; each gets g times the other."""
     a, b, x, y = _two(a, b)
     m, n = a.shape, b.shape
     return record(
@@ -62,6 +65,7 @@ def mul(a: Any, b: Any) -> Tensor:
 
 
 def div(a: Any, b: Any) -> Tensor:
+    """a / b; a gets g / b, b gets -g a / b²."""
     a, b, x, y = _two(a, b)
     m, n = a.shape, b.shape
     return record(
@@ -72,6 +76,7 @@ def div(a: Any, b: Any) -> Tensor:
 
 
 def matmul(a: Any, b: Any) -> Tensor:
+    """a @ b, (..., n, k) @ (..., k, m); da = g bᵀ, db = aᵀ g.  Raises ValueError."""
     a, b, x, y = _two(a, b)
     m, n = a.shape, b.shape
     if len(m) < 2 or len(n) < 2 or m[-1] != n[-2]:
@@ -87,6 +92,7 @@ def matmul(a: Any, b: Any) -> Tensor:
 
 
 def power(a: Tensor, exponent: float) -> Tensor:
+    """a to a constant power k; da = g k a^(k-1)."""
     x, k = a.data, exponent
     return record("**", x**k, (a, lambda g: g * (k * x ** (k - 1))))
 
@@ -95,21 +101,25 @@ def power(a: Tensor, exponent: float) -> Tensor:
 
 
 def exp(a: Tensor) -> Tensor:
+    """eᵃ; da = g eᵃ."""
     y = get_xp(a.data).exp(a.data)
     return record("exp", y, (a, lambda g: g * y))
 
 
 def log(a: Tensor) -> Tensor:
+    """ln a; da = g / a."""
     x = a.data
     return record("log", get_xp(x).log(x), (a, lambda g: g / x))
 
 
 def tanh(a: Tensor) -> Tensor:
+    """tanh a; da = g (1 - tanh² a)."""
     y = get_xp(a.data).tanh(a.data)
     return record("tanh", y, (a, lambda g: g * (1.0 - y * y)))
 
 
 def erf(a: Tensor) -> Tensor:
+    """The error function; da = g · 2/√π · exp(-a²)."""
     x, xp = a.data, get_xp(a.data)
     c = 2.0 / math.sqrt(math.pi)
     return record("erf", backend.erf(x), (a, lambda g: g * (c * xp.exp(-x * x))))
@@ -129,11 +139,13 @@ def _spread(g: Array, shape: tuple, axis: Any, keepdims: bool) -> Array:
 
 
 def sum_(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Sum over the axes (all by default); every summand gets g."""
     y, shape = a.data.sum(axis=axis, keepdims=keepdims), a.shape
     return record("sum", y, (a, lambda g: _spread(g, shape, axis, keepdims)))
 
 
 def mean(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """Mean over the axes (all by default).  Raises ValueError over nothing."""
     total = sum_(a, axis, keepdims)
     n = a.data.size // max(1, total.data.size)
     if a.data.size == 0:
@@ -158,12 +170,14 @@ def max_(a: Tensor, axis: Any = None, keepdims: bool = False) -> Tensor:
 
 
 def reshape(a: Tensor, *shape: Any) -> Tensor:
+    """The same entries in another shape; g goes back to the old one."""
     new = shape[0] if isinstance(shape[0], tuple) else shape
     old = a.shape
     return record("reshape", a.data.reshape(new), (a, lambda g: g.reshape(old)))
 
 
 def transpose(a: Tensor, *axes: int) -> Tensor:
+    """Axes in the given order (reversed by default); g in the inverse order."""
     order = axes or tuple(range(len(a.shape)))[::-1]
     back = [order.index(i) for i in range(len(order))]
     y = a.data.transpose(order)
@@ -183,6 +197,7 @@ def getitem(a: Tensor, index: Any) -> Tensor:
 
 
 def concat(parts: Sequence[Tensor], axis: int = 0) -> Tensor:
+    """The parts one after another along an axis; each gets its own piece of g."""
     parts = [tensor(p) for p in parts]
     data = get_xp(*(p.data for p in parts)).concatenate([p.data for p in parts], axis)
     links, start = [], 0

@@ -15,16 +15,19 @@ T = Any  # Tensor where a gradient is wanted, array where not
 
 
 def linear(x_ND: T, W_MD: T, b_M: T = None) -> Tensor:
+    """y = x Wᵀ + b"""
     y = tensor(x_ND) @ tensor(W_MD).T
     return y if b_M is None else y + b_M
 
 
 def embedding(ids_N: np.ndarray, E_VD: T) -> Tensor:
+    """y = one-hot(ids) E"""
     one_hot = np.eye(E_VD.shape[0])[ids_N]
     return one_hot @ E_VD
 
 
 def layer_norm(x_ND: T, g_D: T, b_D: T, eps: float) -> Tensor:
+    """y = (x - mean) / √(variance + eps) · g + b"""
     centred = x_ND - x_ND.mean(axis=-1, keepdims=True)
     variance = (centred**2).mean(axis=-1, keepdims=True)
     y = centred / (variance + eps) ** 0.5 * g_D
@@ -32,41 +35,50 @@ def layer_norm(x_ND: T, g_D: T, b_D: T, eps: float) -> Tensor:
 
 
 def rms_norm(x_ND: T, g_D: T, eps: float) -> Tensor:
+    """y = x / √(mean of squares + eps) · g"""
     return x_ND / ((x_ND**2).mean(axis=-1, keepdims=True) + eps) ** 0.5 * g_D
 
 
 def relu(x: T) -> Tensor:
+    """y = x where x > 0, else 0"""
     return where(x.data > 0, x, 0.0)
 
 
 def gelu(x: T) -> Tensor:
+    """y = x (1 + erf(x/√2)) / 2"""
     return x * (erf(x / math.sqrt(2)) + 1.0) / 2.0
 
 
 def gelu_tanh(x: T) -> Tensor:
+    """y = x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2"""
     return x * (tanh((x + x**3 * 0.044715) * math.sqrt(2 / math.pi)) + 1.0) * 0.5
 
 
 def silu(x: T) -> Tensor:
+    """y = x / (1 + e^-x)"""
     return x / (exp(-x) + 1.0)
 
 
 def swiglu(a: T, b: T) -> Tensor:
+    """y = silu(a) b"""
     return silu(a) * b
 
 
 def softmax(z: T) -> Tensor:
+    """p = eᶻ / Σ eᶻ along the last axis"""
     e = exp(z - z.data.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
 def dropout(x: T, mask: np.ndarray, p: float) -> Tensor:
+    """y = x / (1 - p) where the mask is 1, else 0"""
     return where(mask, x / (1 - p), 0.0)
 
 
 def cross_entropy(
     z_NV: T, target_N: np.ndarray, reduction: str = "mean", ignore_index: int = -100
 ) -> Tensor:
+    """The mean or sum over the counted rows of ln Σ eᶻ - z_target."""
     rows = np.flatnonzero(target_N != ignore_index)
     z = z_NV[rows]
     picked = z[np.arange(len(rows)), target_N[rows]]
@@ -82,6 +94,7 @@ def linear_cross_entropy(
     reduction: str,
     piece: int,
 ) -> Tensor:
+    """Cross-entropy of all logits h Wᵀ at once."""
     return cross_entropy(linear(h_ND, W_VD), target_N, reduction, ignore_index)
 
 
@@ -125,6 +138,7 @@ def qkv_attention(
     qkv_NC: T, batch: int, heads: int, kv_heads: int, causal: bool = True,
     key_mask_BS: Any = None, rotary_base: float | None = None,
 ) -> Tensor:  # fmt: skip
+    """Columns cut into q, k and v, rotated if asked, then `attention`."""
     N, C = qkv_NC.shape
     K = C // (heads + 2 * kv_heads)
     ends = heads * K, (heads + kv_heads) * K
@@ -181,6 +195,7 @@ def conv1d(
     x_BCT: T, W_OCk: T, b_O: T = None, stride: int = 1, padding: int = 0,
     dilation: int = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
+    """`conv2d` over an image of height 1."""
     (B, C, L), (O, Cg, k) = x_BCT.shape, W_OCk.shape
     image, kernel = x_BCT.reshape(B, C, 1, L), W_OCk.reshape(O, Cg, 1, k)
     y = conv2d(image, kernel, b_O, (1, stride), (0, padding), (1, dilation), groups)
@@ -188,6 +203,7 @@ def conv1d(
 
 
 def lstm_cell(x_ND: T, h_NH: T, c_NH: T, Wx_4HD: T, Wh_4HH: T, b_4H: T) -> tuple:
+    """c' = σ(f) c + σ(i) tanh(g), h' = σ(o) tanh(c')"""
     H = h_NH.shape[1]
     z = x_ND @ Wx_4HD.T + h_NH @ Wh_4HH.T + b_4H
     gates = [z[:, n * H : (n + 1) * H] for n in range(4)]
@@ -197,6 +213,7 @@ def lstm_cell(x_ND: T, h_NH: T, c_NH: T, Wx_4HD: T, Wh_4HH: T, b_4H: T) -> tuple
 
 
 def lstm(x_TND: T, h_NH: T, c_NH: T, Wx_4HD: T, Wh_4HH: T, b_4H: T) -> tuple:
+    """`lstm_cell`, step after step."""
     steps, N, _ = x_TND.shape
     hs, h, c = [], h_NH, c_NH
     for t in range(steps):
@@ -212,16 +229,19 @@ def lora_linear(
     x_ND: T, W_MD: T, b_M: T, A_RD: T, B_MR: T, s: float, mask_ND: Any = None,
     p: float = 0.0,
 ) -> Tensor:  # fmt: skip
+    """y = x Wᵀ + b + x_d (s B A)ᵀ"""
     dropped = x_ND if mask_ND is None else dropout(x_ND, mask_ND, p)
     delta = (B_MR @ A_RD) * s
     return linear(x_ND, W_MD, b_M) + dropped @ delta.T
 
 
 def lora_embedding(ids_N: np.ndarray, E_VD: T, A_RV: T, B_DR: T, s: float) -> Tensor:
+    """`embedding` of E + s (B A)ᵀ"""
     return embedding(ids_N, (B_DR @ A_RV).T * s + E_VD)
 
 
 def lora_tied(ids_N: np.ndarray, h_PD: T, E_VD: T, A_RD: T, B_VR: T, s: float) -> tuple:
+    """`embedding` and head of E + s B A"""
     E = (B_VR @ A_RD) * s + E_VD
     return embedding(ids_N, E), h_PD @ E.T
 
@@ -230,6 +250,7 @@ def lora_conv2d(
     x_BCHW: T, W_OChw: T, b_O: T, A_RChw: T, B_OR11: T, s: float, stride: Any,
     padding: Any, dilation: Any, groups: int, mask: Any = None, p: float = 0.0,
 ) -> Tensor:  # fmt: skip
+    """The base's convolution plus one with the dense ΔW, built group by group."""
     O, R = W_OChw.shape[0] // groups, A_RChw.shape[0] // groups
     rows = []
     for g in range(groups):
@@ -247,6 +268,8 @@ def lora_conv1d(
     x_BCT: T, W_OCk: T, b_O: T, A_RCk: T, B_OR1: T, s: float, stride: int,
     padding: int, dilation: int, groups: int, mask: Any = None, p: float = 0.0,
 ) -> Tensor:  # fmt: skip
+    """`lora_conv2d` over an image of height 1."""
+
     def lift(a: Any) -> Any:
         return a.reshape(*a.shape[:2], 1, a.shape[2])
 
@@ -262,6 +285,7 @@ def lora_qkv(
     x_ND: T, W_CD: T, b_C: T, Aq_RD: T, Bq_QR: T, Ak_RD: T, Bk_KR: T, Av_RD: T,
     Bv_KR: T, s: float, widths: tuple,
 ) -> Tensor:  # fmt: skip
+    """`linear` with W + the stacked dense updates, zero for a part left out."""
     pairs = ((Aq_RD, Bq_QR), (Ak_RD, Bk_KR), (Av_RD, Bv_KR))
     D = x_ND.shape[1]
     rows = [
@@ -276,6 +300,7 @@ def lora_self_attention(
     Bv_KR: T, Ao_RP: T, Bo_DR: T, s: float, batch: int, heads: int, kv_heads: int,
     causal: bool, key_mask_BS: Any = None,
 ) -> Tensor:  # fmt: skip
+    """`lora_qkv`, `qkv_attention`, then `lora_linear`."""
     P = Wo_DP.shape[1]
     widths = (P, P // heads * kv_heads, P // heads * kv_heads)
     factors = (Aq_RD, Bq_QR, Ak_RD, Bk_KR, Av_RD, Bv_KR)
@@ -287,6 +312,7 @@ def lora_self_attention(
 def dora_linear(
     x_ND: T, W_MD: T, b_M: T, A_RD: T, B_MR: T, m_M: T, s: float, norm_M: Any = None
 ) -> Tensor:
+    """`linear` with (m/n) (W + s B A), n the row norms or the given ones."""
     V = (B_MR @ A_RD) * s + W_MD
     n = (V**2).sum(axis=1) ** 0.5 if norm_M is None else norm_M
     U = V * (m_M / n).reshape(W_MD.shape[0], 1)

@@ -15,17 +15,20 @@ Problem = dict[str, Any]
 
 
 def linear(d: Draw) -> Problem:
+    """Three sizes; a bias two times in three."""
     N, D, M = d.sizes(3)
     b = d.array(M) if d.choice([True, False, True]) else None
     return {"x_ND": d.array(N, D), "W_MD": d.array(M, D), "b_M": b}
 
 
 def embedding(d: Draw) -> Problem:
+    """Repeated ids."""
     N, V, D = d.sizes(3)
     return {"ids_N": d.ids(N, V), "E_VD": d.array(V, D)}
 
 
 def layer_norm(d: Draw) -> Problem:
+    """Rows with variance; with and without a bias; two sizes of eps."""
     N, D = d.sizes(2, low=3)
     x = d.array(N, D) + np.arange(D)  # no row without variance
     b = d.array(D) if d.choice([True, False, True]) else None
@@ -34,16 +37,19 @@ def layer_norm(d: Draw) -> Problem:
 
 
 def rms_norm(d: Draw) -> Problem:
+    """Two sizes of eps, one large enough to notice."""
     N, D = d.sizes(2)
     eps = d.choice([1e-5, 0.1])
     return {"x_ND": d.array(N, D), "g_D": d.array(D), "eps": eps}
 
 
 def elementwise(d: Draw) -> Problem:
+    """A matrix for a smooth activation."""
     return {"x": 1.5 * d.array(*d.sizes(2)) if not d.whole else d.array(*d.sizes(2))}
 
 
 def relu(d: Draw) -> Problem:
+    """A zero, which is the kink, and nothing near it."""
     x = d.array(*d.sizes(2))
     x = 3.0 * x if d.whole else x + 0.01 * np.sign(x)  # no step crosses the kink
     x[0, 0] = 0.0  # which is here
@@ -51,15 +57,18 @@ def relu(d: Draw) -> Problem:
 
 
 def swiglu(d: Draw) -> Problem:
+    """Gate and value."""
     shape = d.sizes(2)
     return {"a": d.array(*shape), "b": d.array(*shape)}
 
 
 def softmax(d: Draw) -> Problem:
+    """Two or three axes."""
     return {"z": d.array(*d.sizes(d.choice([2, 3])))}
 
 
 def dropout(d: Draw) -> Problem:
+    """A mask with both values."""
     shape = d.sizes(2)
     p = d.choice([0.5, 0.75] if d.whole else [0.1, 0.5])
     return {"x": d.array(*shape), "mask": d.mask(*shape), "p": p}
@@ -74,6 +83,7 @@ def _targets(d: Draw, N: int, V: int, ignore: int) -> np.ndarray:
 
 
 def cross_entropy(d: Draw) -> Problem:
+    """One row that does not count, under two marks; mean and sum."""
     N, V = d.sizes(2, low=3)
     ignore = d.choice([-100, 2])
     return {
@@ -85,6 +95,7 @@ def cross_entropy(d: Draw) -> Problem:
 
 
 def linear_cross_entropy(d: Draw) -> Problem:
+    """As `cross_entropy`, with pieces that cut the rows unevenly."""
     N, D, V = d.sizes(3, low=3)
     ignore = d.choice([-100, 2])
     return {"h_ND": d.array(N, D), "W_VD": d.array(V, D),
@@ -94,6 +105,7 @@ def linear_cross_entropy(d: Draw) -> Problem:
 
 
 def rotary(d: Draw) -> Problem:
+    """Positions from 1, so that the first is turned too."""
     B, T, H = d.sizes(3, high=4)
     K = d.choice([4, 6])
     return {"x_BTHK": d.array(B, T, H, K), "position_T": np.arange(1, T + 1),
@@ -116,6 +128,7 @@ def _padding(d: Draw, B: int, S: int) -> np.ndarray | None:
 
 
 def attention(d: Draw) -> Problem:
+    """Grouped heads, padding, and more keys than queries."""
     H, G, K = _heads(d)
     B, T = d.sizes(2, high=4)
     causal = d.choice([True, False])
@@ -126,6 +139,7 @@ def attention(d: Draw) -> Problem:
 
 
 def qkv_attention(d: Draw) -> Problem:
+    """Grouped heads, padding, with and without rotation."""
     H, G, K = _heads(d)
     B, T = d.sizes(2, high=4)
     return {"qkv_NC": d.array(B * T, (H + 2 * G) * K), "batch": B, "heads": H,
@@ -140,6 +154,7 @@ def _bias(d: Draw, size: int) -> np.ndarray | None:
 
 
 def conv2d(d: Draw) -> Problem:
+    """Uneven kernels, strides, padding, dilation; one or two groups."""
     g = d.choice([1, 2])
     C, O = g * d.choice([1, 2]), g * d.choice([1, 3])
     h, w = d.choice([(1, 2), (2, 3), (3, 2), (2, 2)])
@@ -155,6 +170,7 @@ def conv2d(d: Draw) -> Problem:
 
 
 def conv1d(d: Draw) -> Problem:
+    """As `conv2d`, along one axis."""
     g = d.choice([1, 2])
     C, O, k = g * d.choice([1, 2]), g * d.choice([1, 3]), d.choice([2, 3])
     return {"x_BCT": d.array(2, C, d.choice([6, 7])), "W_OCk": d.array(O, C // g, k),
@@ -163,6 +179,7 @@ def conv1d(d: Draw) -> Problem:
 
 
 def lstm_cell(d: Draw) -> Problem:
+    """Three sizes, a state that is not zero."""
     N, D, H = d.sizes(3, high=4)
     return {"x_ND": d.array(N, D), "h_NH": d.array(N, H), "c_NH": d.array(N, H),
             "Wx_4HD": d.array(4 * H, D), "Wh_4HH": d.array(4 * H, H),
@@ -170,6 +187,7 @@ def lstm_cell(d: Draw) -> Problem:
 
 
 def lstm(d: Draw) -> Problem:
+    """Three steps."""
     cell = lstm_cell(d)
     N, D = cell.pop("x_ND").shape
     half = {k: 0.5 * v for k, v in cell.items()}
@@ -177,6 +195,7 @@ def lstm(d: Draw) -> Problem:
 
 
 def lora_linear(d: Draw) -> Problem:
+    """r = 1 to more than the sizes; s never 1; dropout half of the time."""
     N, D, M = d.sizes(3)
     R = d.rank(D, M)
     p: Problem = {
@@ -193,6 +212,7 @@ def lora_linear(d: Draw) -> Problem:
 
 
 def lora_embedding(d: Draw) -> Problem:
+    """Repeated ids, A and B both not zero."""
     N, V, D = d.sizes(3)
     R = d.rank(V, D)
     return {"ids_N": d.ids(N, V), "E_VD": d.array(V, D), "A_RV": d.array(R, V),
@@ -200,6 +220,7 @@ def lora_embedding(d: Draw) -> Problem:
 
 
 def lora_tied(d: Draw) -> Problem:
+    """Ids for the lookup and other rows for the head."""
     N, V, D, P = d.sizes(4)
     R = d.rank(V, D)
     return {"ids_N": d.ids(N, V), "h_PD": d.array(P, D), "E_VD": d.array(V, D),
@@ -207,6 +228,7 @@ def lora_tied(d: Draw) -> Problem:
 
 
 def lora_conv2d(d: Draw) -> Problem:
+    """`conv2d` with r a multiple of the groups."""
     p = conv2d(d)
     O, _, h, w = p["W_OChw"].shape
     g = p["groups"]
@@ -219,6 +241,7 @@ def lora_conv2d(d: Draw) -> Problem:
 
 
 def lora_conv1d(d: Draw) -> Problem:
+    """`conv1d` with r a multiple of the groups."""
     p = conv1d(d)
     O, g = p["W_OCk"].shape[0], p["groups"]
     R = g * d.choice([1, 2])
@@ -241,6 +264,7 @@ def _qkv_factors(d: Draw, D: int, widths: tuple, needed: str) -> Problem:
 
 
 def lora_qkv(d: Draw) -> Problem:
+    """Any subset of q, k, v adapted; fewer key columns."""
     N, D = d.sizes(2)
     widths = d.choice([(4, 2, 2), (3, 3, 3), (6, 2, 2)])
     parts = d.choice(["q", "v", "qv", "kv", "qkv"])
@@ -256,6 +280,7 @@ def lora_qkv(d: Draw) -> Problem:
 
 
 def lora_self_attention(d: Draw) -> Problem:
+    """All of q, k, v and the output adapted, each with its own r."""
     H, G, K = d.choice([(2, 1, 2), (2, 2, 2), (4, 2, 2)])
     B, T = d.choice([(2, 3), (2, 2), (3, 2)])
     D = d.choice([3, 5, H * K])
@@ -268,11 +293,13 @@ def lora_self_attention(d: Draw) -> Problem:
 
 
 def dora_linear(d: Draw) -> Problem:
+    """`lora_linear` without dropout, magnitudes that are not the norms."""
     p = lora_linear(d)
     p.pop("mask_ND", None), p.pop("p", None)
     return p | {"m_M": np.abs(d.array(p["W_MD"].shape[0])) + 0.5}
 
 
 def dora_constant_norm(d: Draw) -> Problem:
+    """`dora_linear` with its own norms given as constants."""
     p = dora_linear(d)
     return p | {"norm_M": row_norm(p["W_MD"] + p["s"] * p["B_MR"] @ p["A_RD"])}
