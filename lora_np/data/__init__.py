@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-TEXTS = ("web_train.txt", "web_held_out.txt", "devil.txt")
+TEXTS = (
+    "web_train.txt", "web_held_out.txt", "devil.txt", "genesis_en.txt",
+    "genesis_es.txt", "elements.txt", "tang.txt",
+)  # fmt: skip
 BASE = HERE / "base.safetensors"
 VOCABULARY = 256
 _FOLD = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "—": "-"})
