@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +14,7 @@ from lora_np.lora import Memory, memory
 from lora_np.models import GPT
 from lora_np.nn import LoraConfig, attach_lora, print_trainable_parameters, save_adapter
 from lora_np.nn.adapt import count_parameters
-from lora_np.training import (
-    AdamW,
-    History,
-    TrainOptions,
-    held_out_loss,
-    train,
-    warmup_cosine,
-)
+from lora_np.training import History, fine_tune, held_out_loss
 
 HELP = "adapt the embedded model to The Devil's Dictionary"
 EXAMPLE = """examples:
@@ -94,26 +86,16 @@ def adapt(
         before = (held_out_loss(model, sets["new"]), held_out_loss(model, sets["old"]))
     prepare(model, method, config, seed)
     training, _ = split_ids("devil")
-    optimizer = AdamW(list(model.trainable().values()), lr=lr, weight_decay=0.0)
-    options = TrainOptions(
-        steps, seed=seed, label=method, schedule=_schedule(steps), max_grad_norm=1.0
-    )
-    history = train(
-        model,
-        optimizer,
-        lambda rng: random_windows(training, BATCH, TIME, rng),
-        options,
-    )
+    history = fine_tune(
+        model, lambda rng: random_windows(training, BATCH, TIME, rng), steps, lr, seed,
+        label=method,
+    )  # fmt: skip
     trainable, total = count_parameters(model)
     after = held_out_loss(model, sets["new"]), held_out_loss(model, sets["old"])
     return Outcome(
         method, model, history, lr, trainable, memory(total - trainable, trainable),
         (before[0], after[0]), (before[1], after[1]),
     )  # fmt: skip
-
-
-def _schedule(steps: int) -> Callable[[int], float]:
-    return lambda step: warmup_cosine(step, steps, warmup=min(5, steps), floor=0.1)
 
 
 def recorded_rates() -> dict[str, float]:

@@ -17,6 +17,12 @@ from lora_np.functional.activation import (
     swiglu,
     swiglu_backward,
 )
+from lora_np.functional.adversarial import (
+    discriminator_loss,
+    discriminator_loss_backward,
+    generator_loss,
+    generator_loss_backward,
+)
 from lora_np.functional.attention import (
     attention,
     attention_backward,
@@ -34,9 +40,16 @@ from lora_np.functional.cross_entropy import (
     linear_cross_entropy,
     linear_cross_entropy_backward,
 )
+from lora_np.functional.divergence import kl_divergence, kl_divergence_backward
 from lora_np.functional.dropout import dropout, dropout_backward
 from lora_np.functional.embedding import embedding, embedding_backward
 from lora_np.functional.linear import linear, linear_backward
+from lora_np.functional.low_rank import (
+    projection,
+    projection_backward,
+    truncated_svd,
+    truncated_svd_backward,
+)
 from lora_np.functional.lstm import lstm, lstm_backward, lstm_cell, lstm_cell_backward
 from lora_np.functional.norm import (
     layer_norm,

@@ -24,6 +24,39 @@ def _check(h: Array, c: Array, Wx: Array, Wh: Array, b: Array) -> None:
     expect_shape("b_4H", b, (4 * H,))
 
 
+def gates(z_N4H: Array, c_NH: Array) -> tuple[tuple[Array, Array], tuple]:
+    """((h', c'), (i, f, g, o, tanh c')) from the pre-activations of the four gates.
+
+    >>> import numpy as np
+    >>> gates(np.zeros((1, 4)), np.ones((1, 1)))[0][1]   # σ(0) = 1/2 of the old cell
+    array([[0.5]])
+    """
+    xp, H = get_xp(z_N4H), c_NH.shape[1]
+    i, f, o = (sigmoid(z_N4H[:, n * H : (n + 1) * H]) for n in (0, 1, 3))
+    g = xp.tanh(z_N4H[:, 2 * H : 3 * H])
+    c_new = f * c_NH + i * g
+    t = xp.tanh(c_new)
+    return (o * t, c_new), (i, f, g, o, t)
+
+
+def gate_gradients(
+    dh: Array, dc: Array, c_old: Array, saved: tuple
+) -> tuple[Array, Array]:
+    """(dz, gradient of the old cell): h' = o t, t = tanh c', c' = f c + i g.
+
+    >>> import numpy as np
+    >>> one = np.ones((1, 1))
+    >>> _, saved = gates(np.zeros((1, 4)), one)
+    >>> gate_gradients(0 * one, one, one, saved)[1]
+    array([[0.5]])
+    """
+    i, f, g, o, t = saved
+    dc = dc + dh * o * (1.0 - t * t)  # c' is used twice: by h' and by the next step
+    di, df = dc * g * i * (1.0 - i), dc * c_old * f * (1.0 - f)
+    dg, do = dc * i * (1.0 - g * g), dh * t * o * (1.0 - o)
+    return get_xp(dh).concatenate([di, df, dg, do], axis=1), dc * f
+
+
 @differentiable("x", "h", "c", "Wx", "Wh", "b")
 def lstm_cell(
     x_ND: Array,
@@ -50,24 +83,9 @@ def lstm_cell(
     expect_float(x=x_ND, h=h_NH, c=c_NH, Wx=Wx_4HD, Wh=Wh_4HH, b=b_4H)
     _check(h_NH, c_NH, Wx_4HD, Wh_4HH, b_4H)
     expect_shape("x_ND", x_ND, (h_NH.shape[0], Wx_4HD.shape[1]))
-    xp = get_xp(x_ND, h_NH)
-    H = h_NH.shape[1]
-    z = x_ND @ Wx_4HD.T + h_NH @ Wh_4HH.T + b_4H
-    i, f, o = (sigmoid(z[:, n * H : (n + 1) * H]) for n in (0, 1, 3))
-    g = xp.tanh(z[:, 2 * H : 3 * H])
-    c_new = f * c_NH + i * g
-    t = xp.tanh(c_new)
+    state, saved = gates(x_ND @ Wx_4HD.T + h_NH @ Wh_4HH.T + b_4H, c_NH)
     wanted = tuple(n in needs for n in lstm_cell.wrt)  # type: ignore[attr-defined]
-    return (o * t, c_new), (x_ND, h_NH, c_NH, Wx_4HD, Wh_4HH, i, f, g, o, t, wanted)
-
-
-def _gate_gradients(dh: Array, dc: Array, cache: tuple) -> tuple[Array, Array]:
-    """(dz, gradient of the old cell): h' = o t, t = tanh c', c' = f c + i g."""
-    c_old, (i, f, g, o, t) = cache[2], cache[5:10]
-    dc = dc + dh * o * (1.0 - t * t)  # c' is used twice: by h' and by the next step
-    di, df = dc * g * i * (1.0 - i), dc * c_old * f * (1.0 - f)
-    dg, do = dc * i * (1.0 - g * g), dh * t * o * (1.0 - o)
-    return get_xp(dh).concatenate([di, df, dg, do], axis=1), dc * f
+    return state, (x_ND, h_NH, c_NH, Wx_4HD, Wh_4HH, *saved, wanted)
 
 
 def lstm_cell_backward(dy: tuple, cache: tuple) -> tuple:
@@ -84,9 +102,9 @@ def lstm_cell_backward(dy: tuple, cache: tuple) -> tuple:
     >>> lstm_cell_backward((z((1, 1)), np.ones((1, 1))), k)[2]
     array([[0.5]])
     """
-    x, h, _, Wx, Wh = cache[:5]
+    x, h, c_old, Wx, Wh = cache[:5]
     wx, wh, wc, wWx, wWh, wb = cache[-1]
-    dz, dc_old = _gate_gradients(dy[0], dy[1], cache)
+    dz, dc_old = gate_gradients(dy[0], dy[1], c_old, cache[5:10])
     return (
         dz @ Wx if wx else None,
         dz @ Wh if wh else None,

@@ -31,6 +31,7 @@ from lora_np.lora.init import (
     kaiming_uniform,
 )
 from lora_np.lora.linear import lora_linear, lora_linear_backward
+from lora_np.lora.lstm import lora_lstm, lora_lstm_backward
 from lora_np.lora.merge import (
     delta_weight,
     merge,
@@ -45,5 +46,6 @@ from lora_np.lora.qkv import (
     lora_self_attention_backward,
 )
 from lora_np.lora.scale import check_rank, scaling
+from lora_np.lora.tasks import lora_linear_tasks, lora_linear_tasks_backward
 
 __all__ = [name for name in dir() if not name.startswith("_")]

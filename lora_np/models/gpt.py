@@ -147,13 +147,20 @@ class GPT(Module):
     ) -> Tensor:  # fmt: skip
         """ids (B, T) → hidden states (B T, D) after the last norm.
 
+        Raises as `embed` does.
+        """
+        x = self.embed(ids_BT, cache[0].length if cache else 0)
+        return self.encode(x, ids_BT.shape[0], rng, cache)
+
+    def embed(self, ids_BT: Array, past: int = 0) -> Tensor:
+        """Token plus position embedding (B T, D); `past` positions went before.
+
         Raises ValueError for sequences longer than n_positions, IndexError for ids
         outside the vocabulary (checked on the host), TypeError for ids not integer.
         """
         expect_shape("ids_BT", ids_BT, (None, None), "ids[None] makes a batch of one")
         expect_ids("ids_BT", ids_BT, self.config.vocab_size)
         B, T = ids_BT.shape
-        past = cache[0].length if cache else 0
         if past + T > self.config.n_positions:
             raise ValueError(
                 f"{past + T} positions do not fit: the model has "
@@ -161,13 +168,19 @@ class GPT(Module):
             )
         xp = get_xp(self.ln_f.weight.data)
         position_N = xp.asarray(np.tile(np.arange(past, past + T), B))
-        x = self.wte(xp.asarray(ids_BT).reshape(-1)) + self.wpe(position_N)
+        return self.wte(xp.asarray(ids_BT).reshape(-1)) + self.wpe(position_N)
+
+    def encode(
+        self, x: Tensor, batch: int, rng: Rng | None = None,
+        cache: list[KeyValueCache] | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Embedded rows (B T, D) of `batch` sequences → hidden states (B T, D)."""
         x = self.drop(x, rng)
         for i, block in enumerate(self.h):
             if self.checkpoint_blocks and cache is None:
-                x = recompute(lambda x, r, block=block: block(x, B, r), x, rng)
+                x = recompute(lambda x, r, block=block: block(x, batch, r), x, rng)
             else:
-                x = block(x, B, rng, cache[i] if cache else None)
+                x = block(x, batch, rng, cache[i] if cache else None)
         return self.ln_f(x)
 
     def logits(

@@ -42,6 +42,16 @@ class Module:
         """What the module computes; every subclass has its own."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")
 
+    def loss(
+        self, ids: Any, target: Array, reduction: str = "mean", rng: Any = None
+    ) -> Tensor:
+        """What `training.train` minimises; a trainable model has its own.
+
+        Mean or summed loss of the targets that are not -100, a 0-d Tensor; `ids` is
+        whatever the model takes as input.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no loss to train")
+
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """Direct sub-modules with their names; "h.0" for entry 0 of a list h."""
         for name, value in vars(self).items():

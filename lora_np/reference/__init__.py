@@ -9,8 +9,9 @@ from lora_np.reference.registry import PAIRS, Pair, pair
 from lora_np.reference.wrong import Wrong
 from lora_np.reference.wrong_functional import WRONG as _FUNCTIONAL
 from lora_np.reference.wrong_lora import WRONG as _LORA
+from lora_np.reference.wrong_systems import WRONG as _SYSTEMS
 
-WRONG: tuple[Wrong, ...] = _FUNCTIONAL + _LORA
+WRONG: tuple[Wrong, ...] = _FUNCTIONAL + _LORA + _SYSTEMS
 
 
 def wrong(label: str) -> Wrong:

@@ -222,6 +222,55 @@ def lstm(x_TND: T, h_NH: T, c_NH: T, Wx_4HD: T, Wh_4HH: T, b_4H: T) -> tuple:
     return concat(hs), c
 
 
+def truncated_svd(x: T, k: int) -> Tensor:
+    """y = P x with the projector P on the k leading left singular vectors
+
+    No SVD is differentiated: P = (1 + sign(x xᵀ - μ)) / 2 with any μ between σ_k² and
+    σ_k+1², and the matrix sign by Newton and Schulz's iteration S ← S (3 - S²) / 2,
+    which is a polynomial. On a batch, matrix by matrix.
+    """
+    if len(x.shape) == 3:
+        one = [
+            truncated_svd(x[i], k).reshape(1, *x.shape[1:]) for i in range(x.shape[0])
+        ]
+        return concat(one)
+    if x.shape[0] > x.shape[1]:
+        return truncated_svd(x.T, k).T
+    square = np.linalg.svd(x.data, compute_uv=False) ** 2
+    if k == len(square):
+        return x * 1.0
+    middle = (square[k - 1] + square[k]) / 2
+    eye = np.eye(x.shape[0])
+    S = (x @ x.T - eye * middle) * (1.0 / (square[0] + middle))
+    for _ in range(60):
+        S = S @ (eye * 3.0 - S @ S) * 0.5
+    return (S + eye) @ x * 0.5
+
+
+def projection(x_ND: T, P_DK: T) -> Tensor:
+    """y = x (P Pᵀ)"""
+    return x_ND @ (P_DK @ P_DK.T)
+
+
+def kl_divergence(z_NV: T, w_NV: T, reduction: str) -> Tensor:
+    """Σ p (ln p - ln q), a mean over rows or a sum"""
+    p, q = softmax(z_NV), softmax(w_NV)
+    total = (p * (log(p) - log(q))).sum()
+    return total / z_NV.shape[0] if reduction == "mean" else total
+
+
+def discriminator_loss(real_N: T, fake_M: T) -> Tensor:
+    """- mean ln σ(real) - mean ln(1 - σ(fake))"""
+    real, fake = 1.0 / (exp(-real_N) + 1.0), 1.0 / (exp(-fake_M) + 1.0)
+    return -log(real).mean() - log(1.0 - fake).mean()
+
+
+def generator_loss(fake_M: T, saturating: bool) -> Tensor:
+    """- mean ln σ(fake), or mean ln(1 - σ(fake))"""
+    sigma = 1.0 / (exp(-fake_M) + 1.0)
+    return log(1.0 - sigma).mean() if saturating else -log(sigma).mean()
+
+
 # ---- LoRA, through the dense update ΔW wherever it exists
 
 
@@ -293,6 +342,28 @@ def lora_qkv(
         for (A, B), width in zip(pairs, widths, strict=True)
     ]
     return linear(x_ND, concat(rows) + W_CD, b_C)
+
+
+def lora_linear_tasks(
+    x_ND: T, W_MD: T, b_M: T, A_JRD: T, B_JMR: T, c_JM: T, task_N: np.ndarray, s: float
+) -> Tensor:
+    """Row by row: `linear` with its task's W + s B A and b + c"""
+    rows = []
+    for n, j in enumerate(task_N):
+        W = (B_JMR[int(j)] @ A_JRD[int(j)]) * s + W_MD
+        y = linear(x_ND[n : n + 1], W, b_M)
+        rows.append(y if c_JM is None else y + c_JM[int(j)])
+    return concat(rows)
+
+
+def lora_lstm(
+    x_TND: T, h_NH: T, c_NH: T, Wx_4HD: T, Wh_4HH: T, b_4H: T, Ax_RD: T, Bx_4HR: T,
+    Ah_RH: T, Bh_4HR: T, s: float,
+) -> tuple:  # fmt: skip
+    """`lstm` with the dense Wx + s Bx Ax and Wh + s Bh Ah."""
+    Wx = Wx_4HD if Ax_RD is None else (Bx_4HR @ Ax_RD) * s + Wx_4HD
+    Wh = Wh_4HH if Ah_RH is None else (Bh_4HR @ Ah_RH) * s + Wh_4HH
+    return lstm(x_TND, h_NH, c_NH, Wx, Wh, b_4H)
 
 
 def lora_self_attention(

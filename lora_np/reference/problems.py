@@ -194,6 +194,74 @@ def lstm(d: Draw) -> Problem:
     return {"x_TND": d.array(3, N, D), **half}
 
 
+def truncated_svd(d: Draw) -> Problem:
+    """Wide, tall or square, one matrix or several; σ_k and σ_k+1 apart or close.
+
+    The spectrum is built: 4, 2, 1 … with σ_k+1 at 0.5 or 0.95 of σ_k, and two *kept*
+    values equal where there are two (which is no trouble).
+    """
+    N, D = d.sizes(2, low=3)
+    most = min(N, D)
+    k = d.choice([1, 2, most])
+    U, V = (np.linalg.qr(d.generator().normal(size=(n, n)))[0] for n in (N, D))
+    sigma = 4.0 * 0.5 ** np.arange(most)
+    sigma[k:] *= d.choice([1.0, 1.9])
+    if k > 1:
+        sigma[k - 2] = sigma[k - 1]
+        sigma[: k - 1] = np.maximum(sigma[: k - 1], sigma[k - 1])
+    x = (U[:, :most] * sigma) @ V[:, :most].T
+    return {"x": np.stack([x, x[::-1, ::-1] * 1.5]) if d.choice([False, True]) else x,
+            "k": k}  # fmt: skip
+
+
+def projection(d: Draw) -> Problem:
+    """Down to fewer, as many or more numbers a row."""
+    N, D, K = d.sizes(3)
+    return {"x_ND": d.array(N, D), "P_DK": d.array(D, K)}
+
+
+def kl_divergence(d: Draw) -> Problem:
+    """Two sets of logits that differ, both reductions."""
+    N, V = d.sizes(2)
+    return {"z_NV": d.array(N, V), "w_NV": d.array(N, V) + np.arange(V),
+            "reduction": d.choice(["mean", "sum"])}  # fmt: skip
+
+
+def discriminator_loss(d: Draw) -> Problem:
+    """Different numbers of real and generated rows."""
+    N, M = d.sizes(2)
+    return {"real_N": 2.0 * d.array(N), "fake_M": 2.0 * d.array(M)}
+
+
+def generator_loss(d: Draw) -> Problem:
+    """Both forms."""
+    return {"fake_M": 2.0 * d.array(*d.sizes(1)), "saturating": d.choice([True, False])}
+
+
+def lora_linear_tasks(d: Draw) -> Problem:
+    """More rows than tasks, tasks repeated and one of them without rows."""
+    J, D, M = d.sizes(3, low=3)
+    R, N = d.rank(D, M), J + 3
+    task = d.ids(N, J - 1)
+    return {"x_ND": d.array(N, D), "W_MD": d.array(M, D),
+            "b_M": d.array(M) if d.choice([True, False, True]) else None,
+            "A_JRD": d.array(J, R, D), "B_JMR": d.array(J, M, R),
+            "c_JM": d.array(J, M) if d.choice([True, False, True]) else None,
+            "task_N": task, "s": d.scale()}  # fmt: skip
+
+
+def lora_lstm(d: Draw) -> Problem:
+    """Three steps; both weights adapted, or only one of them."""
+    p = lstm(d)
+    D, H = p["x_TND"].shape[2], p["h_NH"].shape[1]
+    which = d.choice(["xh", "x", "h", "xh"])
+    for name, width, key in (("x", D, "D"), ("h", H, "H")):
+        R = d.rank(width, 4 * H)
+        p[f"A{name}_R{key}"] = 0.5 * d.array(R, width) if name in which else None
+        p[f"B{name}_4HR"] = 0.5 * d.array(4 * H, R) if name in which else None
+    return p | {"s": d.choice([0.5, -0.3, 1.7])}
+
+
 def lora_linear(d: Draw) -> Problem:
     """r = 1 to more than the sizes; s never 1; dropout half of the time."""
     N, D, M = d.sizes(3)

@@ -34,6 +34,8 @@ class Pair:
 
 _KINK = "a branch on the sign of the real part: it would only repeat the formula"
 
+_SVD = "an SVD takes |x|², so a complex step goes through it silently wrong"
+
 
 def _pair(name: str, exact: tuple | str, analytic: bool | str = True,
           of: str | None = None, problem: str | None = None) -> Pair:  # fmt: skip
@@ -71,12 +73,19 @@ PAIRS: tuple[Pair, ...] = (
     _pair("conv2d", ("x", "W", "b")),
     _pair("lstm_cell", "not linear: sigmoid and tanh"),
     _pair("lstm", "not linear: sigmoid and tanh"),
+    _pair("truncated_svd", "not linear in x", _SVD),
+    _pair("projection", ("x",)),
+    _pair("kl_divergence", "not linear in z or w"),
+    _pair("discriminator_loss", "not linear: ln σ"),
+    _pair("generator_loss", "not linear: ln σ"),
     _pair("lora_linear", _LORA),
     _pair("lora_embedding", ("A", "B")),
     _pair("lora_tied", ("h", "A", "B")),
     _pair("lora_conv1d", _LORA),
     _pair("lora_conv2d", _LORA),
     _pair("lora_qkv", ("x", "b", "Aq", "Bq", "Ak", "Bk", "Av", "Bv")),
+    _pair("lora_linear_tasks", ("x", "A", "B", "c")),
+    _pair("lora_lstm", "not linear: sigmoid and tanh"),
     _pair(
         "lora_self_attention",
         "a softmax lies between; where it is linear (Ao, Bo) its inputs are not whole",

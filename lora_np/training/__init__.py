@@ -1,6 +1,7 @@
 """Optimizers, schedule, loop, resumable state, generation."""
 
 from lora_np.training.allocator import tune_allocator
+from lora_np.training.fine_tune import fine_tune
 from lora_np.training.generate import generate, next_distribution
 from lora_np.training.loop import (
     History,

@@ -17,14 +17,13 @@ from tqdm import tqdm
 from lora_np.backend import Array, to_host
 from lora_np.functional.cross_entropy import IGNORE
 from lora_np.graph import no_grad
-from lora_np.models.gpt import GPT
 from lora_np.nn.adapt import lora_layers
 from lora_np.nn.module import Module
 from lora_np.training.allocator import tune_allocator
 from lora_np.training.optim import Optimizer
 from lora_np.training.schedule import clip_grad_norm
 
-Batch = tuple[Array, Array]  # ids and targets, both (B, T)
+Batch = tuple[Array, Array]  # inputs as the model's `loss` wants them, and targets
 Draw = Callable[[np.random.Generator], Batch]
 
 
@@ -84,7 +83,7 @@ def counted(target: Array) -> int:
 
 
 def accumulate_gradients(
-    model: GPT, batches: list[Batch], rng: np.random.Generator | None
+    model: Module, batches: list[Batch], rng: np.random.Generator | None
 ) -> tuple[float, int]:
     """Gradients of the mean loss over all counted tokens of all micro-batches.
 
@@ -115,7 +114,7 @@ def find_not_finite(model: Module) -> str:
 
 
 def train(
-    model: GPT,
+    model: Module,
     optimizer: Optimizer,
     draw: Draw,
     options: TrainOptions,
@@ -160,7 +159,7 @@ def train(
 
 
 def _one_step(
-    model: GPT, optimizer: Optimizer, draw: Draw, options: TrainOptions, h: History
+    model: Module, optimizer: Optimizer, draw: Draw, options: TrainOptions, h: History
 ) -> None:
     began, step = time.perf_counter(), optimizer.steps
     rng = step_rng(options.seed, step)
@@ -187,7 +186,7 @@ def _one_step(
     h.seconds.append(time.perf_counter() - began)
 
 
-def held_out_loss(model: GPT, batches: list[Batch]) -> float:
+def held_out_loss(model: Module, batches: list[Batch]) -> float:
     """Mean loss in nats over all counted tokens, in evaluation mode, without a graph.
 
     Raises ValueError when nothing counts.
