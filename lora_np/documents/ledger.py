@@ -35,7 +35,9 @@ class Figure:
         return f"{self.what}: {text}{self.unit and ' ' + self.unit}"
 
     def _rounded(self) -> str:
-        """With as many digits as the written value has."""
+        """With as many digits as the written value has; a written zero, its power."""
+        if float(self.written) == 0.0 and self.value != 0.0:
+            return f"{self.value:.0e}"
         if "e" in self.written:
             return f"{self.value:.{len(self.written.split('e')[0].partition('.')[2])}e}"
         return f"{self.value:.{len(self.written.partition('.')[2])}f}"
