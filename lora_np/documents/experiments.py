@@ -18,8 +18,8 @@ from lora_np.training import fine_tune, held_out_loss
 
 STEPS, BATCH, TIME, WINDOWS = 30, 8, 64, 24
 # Results of training in float32 repeat bit for bit on one machine; on another processor
-# the rounding differs and the runs drift apart. Losses in nats after some tens of steps
-# then differ in the third decimal; accuracies on a few hundred examples by a few of them.
+# the rounding differs and the runs drift apart. Losses in nats after tens of steps then
+# differ in the third decimal, accuracies on some hundred examples by a few of them.
 LOSS_DRIFT, ACCURACY_DRIFT = 0.02, 0.04
 
 
@@ -95,7 +95,7 @@ def run(model: GPT, lr: float, steps: int = STEPS,
 
 @cache
 def adapted(method: str, r: int = 8) -> Adapted:
-    """LoRA, full fine-tuning or head-only, each at the rate its recorded search found."""
+    """LoRA, full fine-tuning or head-only, each at about the best recorded rate."""
     if method == "lora":
         return run(lora(base(), r), 1e-2)
     if method == "full":

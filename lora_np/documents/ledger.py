@@ -171,8 +171,8 @@ def check(claim: Claim) -> Finding:
         claim.test(evidence)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        wrong.append(f"the test raised {type(error).__name__}: {error} "
-                     f"({last.filename.rsplit('/', 1)[-1]}, line {last.lineno})")  # fmt: skip
+        place = f"{last.filename.rsplit('/', 1)[-1]}, line {last.lineno}"
+        wrong.append(f"the test raised {type(error).__name__}: {error} ({place})")
     wrong += [
         f"{f.what}: computed {f.value:.10g}, written {f.written} (± {f.within:.2g})"
         for f in evidence.figures

@@ -203,7 +203,8 @@ def _first_gate(B: Any) -> Any:
     return np.concatenate([B[:H], 0 * B[H:]])
 
 
-add("lora_lstm", "no_scale", "s left out of the forward",     forward=with_inputs(L.lora_lstm, lambda g: g | {"s": 1.0}))  # fmt: skip
+add("lora_lstm", "no_scale", "s left out of the forward",
+    forward=with_inputs(L.lora_lstm, lambda g: g | {"s": 1.0}))  # fmt: skip
 add("lora_lstm", "one_gate_only", "the update added to the input gate alone",
     forward=with_inputs(L.lora_lstm, lambda g: g | {
         n: _first_gate(g[n]) for n in ("Bx_4HR", "Bh_4HR")}))  # fmt: skip

@@ -1,4 +1,4 @@
-"""The usual recipe in one call: AdamW on what is trainable, warm-up, cosine, clipping."""
+"""The usual recipe in one call: AdamW, warm-up, cosine, clipping."""
 
 from lora_np.nn.module import Module
 from lora_np.training.loop import Draw, History, TrainOptions, train

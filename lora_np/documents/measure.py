@@ -1,0 +1,38 @@
+"""Small measures that the documents' tests share."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+
+def raises(f: Callable, *errors: type[Exception]) -> bool:
+    """Whether calling f raises one of the errors (ValueError and TypeError).
+
+    >>> raises(lambda: np.ones(2) @ np.ones(3))
+    True
+    """
+    try:
+        f()
+    except Exception as error:
+        if isinstance(error, errors or (ValueError, TypeError)):
+            return True
+        raise
+    return False
+
+
+def error(got: np.ndarray, want: np.ndarray) -> float:
+    """max |got - want| / max |want|.
+
+    >>> error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    0.5
+    """
+    return float(np.abs(got - want).max() / np.abs(want).max())
+
+
+def distance(got: np.ndarray, want: np.ndarray) -> float:
+    """‖got - want‖ / ‖want‖ (Frobenius).
+
+    >>> distance(np.array([3.0, 0.0]), np.array([0.0, 0.0]) + [3.0, 4.0])
+    0.8
+    """
+    return float(np.linalg.norm(got - want) / np.linalg.norm(want))
