@@ -5,14 +5,26 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from lora_np.cli import adapt, bench, chapters, check, figures, generate, job, pretrain
+from lora_np.cli import (
+    adapt,
+    bench,
+    chapters,
+    check,
+    documents,
+    fetch,
+    figures,
+    generate,
+    job,
+    pretrain,
+)
 
 COMMANDS: dict[str, ModuleType] = {
     "check": check, "adapt": adapt, "generate": generate, "figures": figures,
     "pretrain": pretrain, "bench": bench, "chapters": chapters,
+    "documents": documents, "fetch": fetch,
 }  # fmt: skip
 EXPECTED = (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError,
-            FloatingPointError, OverflowError)  # fmt: skip
+            FloatingPointError, OverflowError, ModuleNotFoundError)  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:

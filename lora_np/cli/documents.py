@@ -1,0 +1,107 @@
+"""documents: every claim of the five articles, computed again, with its verdict."""
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from tqdm import tqdm
+
+from lora_np.cli.common import natural
+from lora_np.documents import DOCUMENTS
+from lora_np.documents.ledger import Claim, Finding, check, select
+
+HELP = "compute every claim of the five articles and its verdict"
+EXAMPLE = """examples:
+  python -m lora_np documents
+  python -m lora_np documents --only D4
+  python -m lora_np documents --only D4.3 --json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of `documents`."""
+    parser.add_argument(
+        "--only", metavar="ID", help="a document (D4) or a claim (D4.3)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--jobs", type=natural, default=min(2, os.cpu_count() or 1),
+                        help="processes; 0 or 1 for this one alone (2)")  # fmt: skip
+
+
+def check_by_id(id: str) -> Finding:
+    """`check` of the claim called `id`, for a worker process."""
+    return check(select(DOCUMENTS, id)[0])
+
+
+def find(claims: list[Claim], jobs: int) -> list[Finding]:
+    """Findings in the order of the claims, computed in `jobs` processes.
+
+    A document's claims go to one process, because they share trained models.
+    """
+    bar = tqdm(total=len(claims), desc="claims", disable=None, leave=False)
+    found: list[Finding] = []
+    if jobs < 2 or len(claims) < 2:
+        for claim in claims:
+            found.append(check(claim))
+            bar.update()
+    else:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one each: see speed
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            for finding in pool.map(check_by_id, [c.id for c in claims]):
+                found.append(finding)
+                bar.update()
+    bar.close()
+    return found
+
+
+def show(finding: Finding) -> None:
+    """One claim on the terminal: id, verdict, what it says, figures, contradictions."""
+
+    def wrapped(text: str, first: str = "      ", rest: str = "      ") -> str:
+        return textwrap.fill(text, 88, initial_indent=first, subsequent_indent=rest)
+
+    print(f"{finding.id:<6}[{finding.verdict or 'no verdict'}]")
+    print(wrapped(finding.said))
+    for figure in finding.figures:
+        print(wrapped(str(figure), "        ", "          "))
+    print(wrapped(finding.because))
+    for note in finding.notes:
+        print(wrapped(note, "      note: "))
+    for line in finding.contradictions:
+        print(wrapped(line, "      CONTRADICTION: ", "        "))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the ledger; 1 when something computed contradicts what is written."""
+    claims = select(DOCUMENTS, options.only)
+    findings = {f.id: f for f in find(claims, options.jobs)}
+    bad = [f for f in findings.values() if f.contradictions]
+    if options.json:
+        shown = [
+            {"document": d.name, "title": d.title, "author": d.author,
+             "system": d.system,
+             "claims": [findings[i].as_dict() for i in d.claims if i in findings]}
+            for d in DOCUMENTS
+        ]  # fmt: skip
+        json.dump({"documents": [d for d in shown if d["claims"]]}, sys.stdout,
+                  ensure_ascii=False, indent=2)  # fmt: skip
+        print()
+        return 1 if bad else 0
+    for d in DOCUMENTS:
+        own = [findings[i] for i in d.claims if i in findings]
+        if own:
+            print(f"\n{d.name}  {d.title}\n    {d.author}\n    {d.system}\n")
+            for finding in own:
+                show(finding)
+    counts: dict[str, int] = {}
+    for f in findings.values():
+        counts[f.verdict or "no verdict"] = counts.get(f.verdict or "no verdict", 0) + 1
+    summary = ", ".join(f"{n} {verdict}" for verdict, n in counts.items())
+    print(f"\n{len(findings)} claims: {summary}")
+    print("every figure and verdict is as written" if not bad else
+          f"{len(bad)} contradicted: {', '.join(f.id for f in bad)}")  # fmt: skip
+    return 1 if bad else 0
