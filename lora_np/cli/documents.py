@@ -40,7 +40,7 @@ def check_by_id(id: str) -> Finding:
 def find(claims: list[Claim], jobs: int) -> list[Finding]:
     """Findings in the order of the claims, computed in `jobs` processes.
 
-    A document's claims go to one process, because they share trained models.
+    Runs that claims share are kept within a process; two may do one twice.
     """
     bar = tqdm(total=len(claims), desc="claims", disable=None, leave=False)
     found: list[Finding] = []

