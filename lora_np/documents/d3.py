@@ -437,70 +437,64 @@ def d3_9(e: Evidence) -> None:
     after = held_out_loss(serial, ex.held_out("devil"))
     e.figure("trained", "serial after training", after, "2.314", "nats a byte", 0.05)
     e.figure("steps", "steps", ex.STEPS, "30")
-    parallel = ex.run(ex.lora(ex.base(), 2, ["c_attn"]), 1e-2)
+    parallel = ex.run(ex.lora(ex.base(), 2, ["c_attn"]), ex.RATES["lora r=2"])
     e.figure("serial", "serial: trained numbers",
              count_parameters(serial)[0], "4096")  # fmt: skip
     e.figure(
         "parallel", "LoRA r 2 on c_attn: trained numbers", parallel.trainable, "4096"
     )
-    e.figure("lora", "LoRA after training", parallel.new, "2.152", "nats a byte",
+    e.figure("lora", "LoRA after training", parallel.new, "2.090", "nats a byte",
              ex.LOSS_DRIFT)  # fmt: skip
     e.conclude(as_stated=after <= parallel.new)
 
 
+SIZES = (1_000, 10_000, 100_000)
+# The best of three rates for each amount of text, found with two seeds of the data.
+RATES_BY_SIZE = {"lora": (1e-3, 1e-2, 1e-2), "full": (3e-4, 1e-3, 1e-3)}
+
+
 @cache
-def loss_by_examples(method: str, characters: int) -> float:
-    """New text's loss when only its first `characters` may be trained on."""
-    text = ex.split_devil()[:characters]
+def loss_by_examples(method: str, size: int) -> float:
+    """New text's loss when only its first SIZES[size] characters may be trained on."""
+    text = ex.split_devil()[: SIZES[size]]
 
     def draw(rng: np.random.Generator) -> tuple:
         return random_windows(text, ex.BATCH, ex.TIME, rng)
 
     model = ex.lora(ex.base()) if method == "lora" else ex.base()
-    return ex.run(model, 1e-2 if method == "lora" else 3e-3, draw=draw).new
-
-
-SIZES = (1_000, 10_000, 100_000)
+    return ex.run(model, RATES_BY_SIZE[method][size], draw=draw).new
 
 
 @D3.claim(
     "D3.10",
     "Good accuracy with less training data.",
-    REPAIRED,
-    "Better than full fine-tuning where there is little text, that holds: after the "
-    "same {steps:.0f} steps on the first 1,000, 10,000 and 100,000 characters LoRA is "
-    "at {lora1000:.3f}, {lora10000:.3f}, {lora100000:.3f}, full fine-tuning at "
-    "{full1000:.3f}, {full10000:.3f}, {full100000:.3f} nats a byte on held-out "
-    "entries. Good it is not: on 1,000 characters both end above the untrained base's "
-    "{base:.3f}, because both learn them by heart.",
+    FAILS,
+    "After {steps:.0f} steps on the first 1,000, 10,000 and 100,000 characters, each "
+    "at its own best rate, LoRA is at {lora0:.3f}, {lora1:.3f}, {lora2:.3f}, full "
+    "fine-tuning at {full0:.3f}, {full1:.3f}, {full2:.3f} nats a byte on held-out "
+    "entries; the untrained base is at {base:.3f}. Both need the text, and LoRA needs "
+    "no less of it. (At one rate for all sizes the picture is another one: what "
+    "overfits on little text is the rate.)",
 )
 def d3_10(e: Evidence) -> None:
     """Loss against the amount of text."""
-    losses = {(m, n): loss_by_examples(m, n) for m in ("lora", "full") for n in SIZES}
+    written = {"lora": ("2.181", "2.061", "1.983"), "full": ("2.169", "2.025", "1.984")}
+    loss = {m: [loss_by_examples(m, i) for i in range(3)] for m in written}
     e.figure("steps", "steps", ex.STEPS, "30")
-    written = {("lora", 1_000): "2.624", ("lora", 10_000): "2.061",
-               ("lora", 100_000): "1.983", ("full", 1_000): "2.895",
-               ("full", 10_000): "2.079", ("full", 100_000): "2.006"}  # fmt: skip
-    for (method, n), value in losses.items():
-        e.figure(f"{method}{n}", f"{method}, {n:,} characters", value,
-                 written[method, n], "nats a byte", 2 * ex.LOSS_DRIFT)  # fmt: skip
-    behind = losses["full", SIZES[0]] - losses["lora", SIZES[0]]
-    behind_all = losses["full", SIZES[-1]] - losses["lora", SIZES[-1]]
-    e.figure("behind", "full minus LoRA at 1,000 characters", behind, "0.27",
-             within=3 * ex.LOSS_DRIFT)  # fmt: skip
-    e.figure("behind2", "full minus LoRA at 100,000 characters", behind_all, "0.02",
-             within=3 * ex.LOSS_DRIFT)  # fmt: skip
     before = e.figure("base", "base, not trained", ex.base_losses()[0], "2.218",
                       "nats a byte", 0.002)  # fmt: skip
-    e.conclude(as_stated=losses["lora", SIZES[0]] < before,
-               repaired=behind > 0 and behind > behind_all)  # fmt: skip
+    for name, values in loss.items():
+        for i, (n, value) in enumerate(zip(SIZES, values, strict=True)):
+            e.figure(f"{name}{i}", f"{name}, {n:,} characters", value, written[name][i],
+                     "nats a byte", 2 * ex.LOSS_DRIFT)  # fmt: skip
+    e.conclude(as_stated=loss["lora"][0] < loss["full"][0] - ex.LOSS_DRIFT)
 
 
 @cache
 def steps_to(method: str, goal: float, limit: int = 60) -> int:
     """Steps, in fives, until the new text's loss is at most `goal`, or `limit`."""
     model = ex.lora(ex.base()) if method == "lora" else ex.base()
-    lr = 1e-2 if method == "lora" else 3e-3
+    lr = ex.RATES[method]
     optimizer = AdamW(list(model.trainable().values()), lr=lr, weight_decay=0.0)
     for steps in range(5, limit + 1, 5):
         train(model, optimizer, ex.draw_devil, TrainOptions(steps))
@@ -524,7 +518,7 @@ def d3_11(e: Evidence) -> None:
     e.figure("ratio", "operations a step, LoRA over full, d 128, r 8",
              step_ratio(128, 8), "0.7917")  # fmt: skip
     e.figure("lora", "steps to 2.05, LoRA", float(one), "15", within=5)
-    e.figure("full", "steps to 2.05, full", float(full), "25", within=5)
+    e.figure("full", "steps to 2.05, full", float(full), "15", within=5)
     times = ex.adapted("lora").seconds / ex.adapted("full").seconds
     e.note(f"seconds a step on this machine, LoRA over full: {times:.2f}")
     faster, slower = step_ratio(128, 8) < 1, step_ratio(128, 8) > 1

@@ -3,13 +3,13 @@
 M outputs · D inputs · R rank; the article's vectors are columns, one example at a time.
 """
 
-from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
 from lora_np.documents import experiments as ex
 from lora_np.documents.ledger import FAILS, HOLDS, REPAIRED, Document, Evidence
-from lora_np.documents.measure import error, raises
+from lora_np.documents.measure import drawn, error, raises
 from lora_np.functional import conv2d, linear
 from lora_np.lora import (
     full_step_flops,
@@ -20,12 +20,13 @@ from lora_np.lora import (
     lora_linear_backward,
     lora_step_flops,
 )
+from lora_np.nn import remove_lora
 from lora_np.nn.layers import Linear
 from lora_np.nn.lora_layers import LoraLinear
 from lora_np.nn.module import Parameter
-from lora_np.reference import Draw, check_pair, pair
+from lora_np.reference import check_pair, pair
 from lora_np.tape import Tensor
-from lora_np.training import AdamW
+from lora_np.training import AdamW, fine_tune, held_out_loss
 from lora_np.training.planted import loss_for_rank
 
 D4 = Document(
@@ -318,11 +319,6 @@ def adapt_convolution(r: int = 4, steps: int = 150) -> tuple[float, float]:
     return losses[0], losses[-1]
 
 
-def drawn(case: int) -> Callable[[bool], Draw]:
-    """Problems of one case, as `check_pair` asks for them."""
-    return lambda whole: Draw.seeded(case, whole, case=case)
-
-
 @D4.claim(
     "D4.7",
     "LoRA can also be applied to convolution and self-attention layers.",
@@ -376,32 +372,63 @@ def d4_8(e: Evidence) -> None:
     e.conclude(as_stated=loss[16] < 0.8 * loss[4], repaired=knee)
 
 
+@cache
+def forgetting() -> dict[str, tuple[float, float]]:
+    """(new, old) losses: LoRA at half its rate, full fine-tuning at two rates around."""
+    return {
+        "lora": _both(ex.run(ex.lora(ex.base()), 5e-3)),
+        "full, gently": _both(ex.run(ex.base(), 5e-4)),
+        "full": _both(ex.run(ex.base(), 1e-3)),
+    }
+
+
+def _both(done: ex.Adapted) -> tuple[float, float]:
+    return done.new, done.old
+
+
 @D4.claim(
     "D4.9",
     "LoRA keeps the model's general knowledge, which full fine-tuning damages, and "
     "needs less computation and time.",
-    HOLDS,
-    "After {steps:.0f} steps on The Devil's Dictionary the loss on the old text rose "
-    "from {old:.3f} to {lora:.3f} with LoRA, to {full:.3f} with full fine-tuning, at "
-    "{new_lora:.3f} against {new_full:.3f} on the new text: less forgotten, but not "
-    "nothing. A step needs {flops:.2f} of the multiply-adds. What it does not save is "
-    "the forward pass.",
+    REPAIRED,
+    "Compared at the same gain it does not forget less here: after {steps:.0f} steps "
+    "LoRA has the new text at {new_lora:.3f} and the old one at {lora:.3f} nats a "
+    "byte (before: {old:.3f}); full fine-tuning at a rate between {new_gently:.3f} "
+    "and {new_full:.3f} on the new text would have the old one at {at_same:.3f}. The "
+    "rate decides, more than the method. What does hold: the base's numbers are "
+    "untouched, and without the adapter the old text is at {removed:.3f} again, bit "
+    "for bit; a step needs {flops:.2f} of the operations.",
 )
 def d4_9(e: Evidence) -> None:
-    """Forgetting, operations, seconds."""
-    one, full, before = ex.adapted("lora"), ex.adapted("full"), ex.base_losses()
+    """Forgetting at an equal loss on the new text; the adapter removed; operations."""
+    runs, before = forgetting(), ex.base_losses()
     e.figure("steps", "steps", ex.STEPS, "30")
     e.figure("old", "old text before", before[1], "1.182", "nats a byte", 0.002)
-    for key, what, value, want in (
-        ("lora", "old text after LoRA", one.old, "1.428"),
-        ("full", "old text after full fine-tuning", full.old, "1.683"),
-        ("new_lora", "new text after LoRA", one.new, "1.987"),
-        ("new_full", "new text after full fine-tuning", full.new, "1.999"),
-    ):
-        e.figure(key, what, value, want, "nats a byte", ex.LOSS_DRIFT)
+    for key, name, new_want, old_want in (
+        ("lora", "lora", "2.012", "1.357"), ("gently", "full, gently", "2.033", "1.279"),
+        ("full", "full", "1.983", "1.381"),
+    ):  # fmt: skip
+        new, old = runs[name]
+        e.figure("new_" + key, f"{name}: new text", new, new_want, "nats a byte",
+                 ex.LOSS_DRIFT)  # fmt: skip
+        e.figure(key, f"{name}: old text", old, old_want, "nats a byte", ex.LOSS_DRIFT)
+    (x0, y0), (x1, y1) = runs["full, gently"], runs["full"]
+    at_same = y0 + (y1 - y0) * (runs["lora"][0] - x0) / (x1 - x0)
+    e.figure("at_same", "full at LoRA's loss on the new text: old text", at_same, "1.325",
+             "nats a byte", 2 * ex.LOSS_DRIFT)  # fmt: skip
+    model = ex.lora(ex.base())
+    fine_tune(model, ex.draw_devil, 5, ex.RATES["lora"])
+    remove_lora(model)
+    removed = held_out_loss(model, ex.held_out("bible"))
+    e.figure(
+        "removed", "old text, adapter removed", removed, "1.182", "nats a byte", 0.002
+    )
+    e.figure("back", "against the base", removed - before[1], "0.0", within=0.0)
     flops = lora_step_flops([(128, 128)], 8) / full_step_flops([(128, 128)])
     e.figure("flops", "operations of a LoRA step over a full one, d 128, r 8", flops,
              "0.7917")  # fmt: skip
-    ratio = one.seconds / full.seconds
+    ratio = ex.adapted("lora").seconds / ex.adapted("full").seconds
     e.note(f"seconds a step on this machine, LoRA over full: {ratio:.2f}")
-    e.conclude(as_stated=before[1] < one.old < full.old and flops < 1)
+    cheaper = flops < 1
+    e.conclude(as_stated=runs["lora"][1] < at_same - ex.LOSS_DRIFT and cheaper,
+               repaired=removed == before[1] and cheaper)  # fmt: skip

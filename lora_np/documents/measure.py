@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from lora_np.reference import Draw
+
 
 def raises(f: Callable, *errors: type[Exception]) -> bool:
     """Whether calling f raises one of the errors (ValueError and TypeError).
@@ -36,3 +38,12 @@ def distance(got: np.ndarray, want: np.ndarray) -> float:
     0.8
     """
     return float(np.linalg.norm(got - want) / np.linalg.norm(want))
+
+
+def drawn(case: int) -> Callable[[bool], Draw]:
+    """Problems of one case, as `reference.check_pair` asks for them.
+
+    >>> drawn(3)(True).whole
+    True
+    """
+    return lambda whole: Draw.seeded(case, whole, case=case)
