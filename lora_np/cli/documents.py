@@ -10,8 +10,9 @@ from multiprocessing import get_context
 
 from tqdm import tqdm
 
-from lora_np.cli.common import natural
-from lora_np.documents import DOCUMENTS
+from lora_np.cli.common import natural, table
+from lora_np.data.fetch import SOURCES, available
+from lora_np.documents import DOCUMENTS, optional
 from lora_np.documents.ledger import Claim, Finding, check, select
 
 HELP = "compute every claim of the five articles and its verdict"
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="ID", help="a document (D4) or a claim (D4.3)"
     )
+    parser.add_argument("--optional", action="store_true",
+                        help="run the fetched optional sets instead of the ledger")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--jobs", type=natural, default=min(2, os.cpu_count() or 1),
                         help="processes; 0 or 1 for this one alone (2)")  # fmt: skip
@@ -75,8 +78,27 @@ def show(finding: Finding) -> None:
         print(wrapped(line, "      CONTRADICTION: ", "        "))
 
 
+def run_optional() -> int:
+    """Print what the optional sets gave; a sentence for each that is not here."""
+    rows = [["task (LoRA r 8 on the embedded base)", "measure", "before", "after"]]
+    for name in tqdm(SOURCES, disable=None, leave=False):
+        if available(name):
+            rows += [[r.task, r.measure, f"{r.before:.3f}", f"{r.after:.3f}"]
+                     for r in optional.run(name)]  # fmt: skip
+        else:
+            rows.append(
+                [f"{name}: not here; python -m lora_np fetch {name}", "", "", ""]
+            )
+    print(table(rows, right=[2, 3]))
+    return 0
+
+
 def run(options: argparse.Namespace) -> int:
     """Print the ledger; 1 when something computed contradicts what is written."""
+    if options.optional:
+        if options.only or options.json:
+            raise ValueError("--optional stands alone: it prints its own table")
+        return run_optional()
     claims = select(DOCUMENTS, options.only)
     findings = {f.id: f for f in find(claims, options.jobs)}
     bad = [f for f in findings.values() if f.contradictions]
@@ -84,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         shown = [
             {"document": d.name, "title": d.title, "author": d.author,
              "system": d.system,
-             "claims": [findings[i].as_dict() for i in d.claims if i in findings]}
+             "claims": [f.as_dict() for i, f in findings.items() if i in d.claims]}
             for d in DOCUMENTS
         ]  # fmt: skip
         json.dump({"documents": [d for d in shown if d["claims"]]}, sys.stdout,
@@ -92,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
         print()
         return 1 if bad else 0
     for d in DOCUMENTS:
-        own = [findings[i] for i in d.claims if i in findings]
+        own = [f for i, f in findings.items() if i in d.claims]
         if own:
             print(f"\n{d.name}  {d.title}\n    {d.author}\n    {d.system}\n")
             for finding in own:

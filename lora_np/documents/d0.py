@@ -48,8 +48,9 @@ def d0_1(e: Evidence) -> None:
              "0.219", "", 1e-3)  # fmt: skip
     e.figure("lora_start", "LoRA: logits changed before training", lora_start(), "0.0",
              within=0.0)  # fmt: skip
-    written = {"bottleneck": (4491, "0.5", "0.5"), "adversarial": (4491, "0.5", "0.5"),
-               "lora": (4483, "0.5", "0.5")}  # fmt: skip
+    written = {"bottleneck": (4491, "0.629", "0.150"),
+               "adversarial": (4491, "0.637", "0.279"),
+               "lora": (4483, "0.717", "0.175")}  # fmt: skip
     for name, (numbers, clean, attacked) in written.items():
         done = runs.on_base(name)
         e.figure(name + "_n", f"{name}: trained numbers", done.trainable, str(numbers))
@@ -120,7 +121,11 @@ def d0_2(e: Evidence) -> None:
     e.figure(
         "base", "old text, base", ex.base_losses()[1], "1.182", "nats a byte", 0.002
     )
-    for k, want, loss in ((4, "0.5", "1.5"), (16, "0.3", "1.3"), (32, "0.1", "1.2")):
+    for k, want, loss in (
+        (4, "0.219", "2.269"),
+        (16, "0.100", "1.275"),
+        (32, "0.036", "1.186"),
+    ):
         changed, after = bottleneck(k)
         e.figure(f"k{k}", f"rank {k}: logits changed", changed, want, "", 1e-3)
         e.figure(f"l{k}", f"rank {k}: old text", after, loss, "nats a byte", 0.005)
@@ -251,41 +256,41 @@ def complex_step_error() -> float:
 )
 def d0_4(e: Evidence) -> None:
     """Clean and attacked accuracy, with and without."""
-    table = {
-        "plain": ((), ("0.5", "0.5")),
-        "fgsm": (("lstm", None, "svd", "fgsm"), ("0.5", "0.5")),
-        "fgm": (("lstm", None, "svd", "fgm"), ("0.5", "0.5")),
-        "pgd": (("lstm", None, "svd", "pgd"), ("0.5", "0.5")),
-        "vat": (("lstm", None, "svd", "vat"), ("0.5", "0.5")),
-        "low": (("lstm", 4), ("0.5", "0.5")),
-        "low_fgm": (("lstm", 4, "svd", "fgm"), ("0.5", "0.5")),
-        "random": (("lstm", 4, "random"), ("0.5", "0.5")),
-        "gpt": (("transformer",), ("0.5", "0.5")),
-        "gpt_fgm": (("transformer", None, "svd", "fgm"), ("0.5", "0.5")),
-    }
+    plain, fgm = ("lstm", None, "svd"), "fgm"
+    table = (
+        ("plain", plain, "", "0.762", "0.417"), ("fgsm", plain, "fgsm", "0.771", "0.621"),
+        ("fgm", plain, fgm, "0.725", "0.646"), ("pgd", plain, "pgd", "0.713", "0.646"),
+        ("vat", plain, "vat", "0.754", "0.608"),
+        ("low", ("lstm", 4, "svd"), "", "0.767", "0.404"),
+        ("low_fgm", ("lstm", 4, "svd"), fgm, "0.725", "0.633"),
+        ("random", ("lstm", 4, "random"), "", "0.775", "0.354"),
+        ("gpt", ("transformer", None, "svd"), "", "0.750", "0.100"),
+        ("gpt_fgm", ("transformer", None, "svd"), fgm, "0.721", "0.500"),
+    )  # fmt: skip
     e.figure("test", "held-out windows", runs.TEST, "240")
-    got = {}
-    for key, (arguments, (clean, attacked)) in table.items():
-        got[key] = runs.accuracies(*arguments)  # type: ignore[arg-type]
-        words = " ".join(str(a) for a in arguments if a) or "lstm"
-        e.figure(key, f"{words}: clean accuracy", got[key][0], clean, "",
-                 ex.ACCURACY_DRIFT)  # fmt: skip
-        e.figure(key + "_a", f"{words}: under PGD, ε 0.5", got[key][2], attacked, "",
+    clean, hit = {}, {}
+    for key, (kind, rank, how), method, clean_want, hit_want in table:
+        clean[key], hit[key] = (runs.accuracy(eps, kind, rank, how, method)
+                                for eps in (0.0, 0.5))  # fmt: skip
+        words = kind + (f", features at rank {rank} ({how})" if rank else "")
+        words += f", trained against {method.upper()}" if method else ""
+        e.figure(key, f"{words}: clean accuracy", clean[key], clean_want, "",
+                 2 * ex.ACCURACY_DRIFT)  # fmt: skip
+        e.figure(key + "_a", f"{words}: under PGD, ε 0.5", hit[key], hit_want, "",
                  2 * ex.ACCURACY_DRIFT)  # fmt: skip
     gan = runs.gan_run()
     e.figure("d_loss", "GAN: discriminator's loss at the end", gan["d_loss"], "1.37", "nats",
              0.15)  # fmt: skip
-    for key, name, want in (("gan_without", "without", "0.5"), ("gan_with", "with", "0.5"),
-                            ("gan_without_a", "without attacked", "0.5"),
-                            ("gan_with_a", "with attacked", "0.5")):  # fmt: skip
+    for key, name, want in (
+        ("gan_without", "without", "0.750"), ("gan_with", "with", "0.750"),
+        ("gan_without_a", "without attacked", "0.446"),
+        ("gan_with_a", "with attacked", "0.421"),
+    ):  # fmt: skip
         e.figure(key, f"decoder {name} generated features: accuracy", gan[name], want, "",
                  2 * ex.ACCURACY_DRIFT)  # fmt: skip
-    robust = (
-        min(got[m][2] for m in ("fgsm", "fgm", "pgd", "vat")) > got["plain"][2] + 0.1
-    )
-    better = (
-        min(got[m][0] for m in ("fgsm", "fgm", "pgd", "vat")) > got["plain"][0] + 0.05
-    )
+    methods = ("fgsm", "fgm", "pgd", "vat")
+    robust = min(hit[m] for m in methods) > hit["plain"] + 0.1
+    better = min(clean[m] for m in methods) > clean["plain"] + 0.05
     e.conclude(as_stated=robust and better, repaired=robust)
 
 
@@ -424,25 +429,23 @@ def d0_6(e: Evidence) -> None:
     "Run on a character model of the Tang poems (8th century; {vocabulary:,.0f} "
     "characters, {loss:.2f} nats a character on held-out poems, {unigram:.2f} by "
     "frequency alone): {unknown:.0f} of the 5 characters are unknown to it. The "
-    "likeliest next one is a comma, {comma:.2f} against {comma_q:.2f} by frequency: "
-    "the model knows the metre (lines of five), and nothing of programming. What the "
-    "article's question wants is a model of modern Chinese; the mechanism is this "
-    "one.",
+    "likeliest next one is a comma, {comma:.2f} against {comma_q:.3f} by frequency: "
+    "the model knows the metre (lines of five characters), and nothing of "
+    "programming. What the question wants is a model of modern Chinese; the mechanism "
+    "is this one.",
 )
 def d0_7(e: Evidence) -> None:
     """The distribution beside the unigram one."""
     found = runs.next_character()
     p, q, vocabulary = found["p"], found["q"], found["vocabulary"]
-    e.figure("vocabulary", "characters in the vocabulary", len(vocabulary), "TBD:0")
-    e.figure("loss", "held-out poems", found["loss"], "TBD:2", "nats a character", 0.05)
-    e.figure("unigram", "held-out poems, by frequency", found["unigram_loss"], "TBD:2",
+    e.figure("vocabulary", "characters in the vocabulary", len(vocabulary), "1495")
+    e.figure("loss", "held-out poems", found["loss"], "5.81", "nats a character", 0.05)
+    e.figure("unigram", "held-out poems, by frequency", found["unigram_loss"], "5.97",
              "nats a character")  # fmt: skip
-    e.figure(
-        "unknown", "unknown characters of the five", len(found["unknown"]), "TBD:0"
-    )
+    e.figure("unknown", "unknown characters of the five", len(found["unknown"]), "2")
     comma = vocabulary.ids["，"]
-    e.figure("comma", "probability of the comma", p[comma], "TBD:2", "", 0.15)
-    e.figure("comma_q", "frequency of the comma", q[comma], "TBD:3")
+    e.figure("comma", "probability of the comma", p[comma], "0.58", "", 0.15)
+    e.figure("comma_q", "frequency of the comma", q[comma], "0.066")
     top = [
         f"{vocabulary.characters[i]!r} {p[i]:.3f} ({q[i]:.3f})"
         for i in np.argsort(-p)[:5]
@@ -471,8 +474,8 @@ def d0_8(e: Evidence) -> None:
         guess = runs.classifier("lstm", None, "svd", "").logits(x).data.argmax(axis=1)
     ours = scores(truth, guess, 3)
     for key, words, want in (
-        ("accuracy", "accuracy", "0.5"), ("macro_precision", "precision, mean", "0.5"),
-        ("macro_recall", "recall, mean", "0.5"), ("macro_f1", "F1, mean", "0.5"),
+        ("accuracy", "accuracy", "0.762"), ("macro_precision", "precision, mean", "0.767"),
+        ("macro_recall", "recall, mean", "0.762"), ("macro_f1", "F1, mean", "0.760"),
     ):  # fmt: skip
         e.figure(key, words, ours[key], want, "", ex.ACCURACY_DRIFT)
     same = scores(truth, np.zeros_like(truth), 3)
@@ -492,33 +495,36 @@ def d0_8(e: Evidence) -> None:
     e.conclude(as_stated=same["macro_f1"] < same["accuracy"] < ours["accuracy"])
 
 
-def bottleneck_on(task: str, k: int = 32) -> float:
+def bottleneck_on(task: str, lr: float, k: int = 32) -> float:
     """Held-out loss of D0's form, 32,768 numbers trained, on a task of generation."""
     model = runs.Bottleneck(ex.base(), k)
     if task == "generation":
-        fine_tune(model, ex.draw_devil, ex.STEPS, 1e-2)
+        fine_tune(model, ex.draw_devil, ex.STEPS, lr)
         return held_out_loss(model, ex.held_out("devil"))
-    return task_by_prompt(task, model)[1]
+    return task_by_prompt(task, model, lr)[1]
 
 
 @D0.claim(
     "D0.9",
     "Applications: generation, classification, translation, question answering.",
-    HOLDS,
+    REPAIRED,
     "All four run on real text, D0's form (features on 32 fixed directions, "
-    "{numbers:,.0f} trained numbers in the decoder) beside LoRA with as many (r = 4). "
-    "Generation {d0_generation:.2f} and {lora_generation:.2f} nats a byte (base "
-    "{base_generation:.2f}), Spanish after English verses {d0_translation:.2f} and "
+    "{numbers:,.0f} trained numbers in the decoder) beside LoRA with as many (r = 4), "
+    "each at its own rate. Generation: {d0_generation:.2f} and {lora_generation:.2f} "
+    "nats a byte (base {base_generation:.2f}): the bottleneck takes as much as its "
+    "training gives. Spanish after English verses {d0_translation:.2f} and "
     "{lora_translation:.2f} ({base_translation:.2f}), answers about elements "
-    "{d0_questions:.2f} and {lora_questions:.2f} ({base_questions:.2f}); "
-    "classification in D0.1. LoRA is ahead in all three: the decoder cannot bring "
-    "back what the bottleneck took.",
+    "{d0_questions:.2f} and {lora_questions:.2f} ({base_questions:.2f}), where "
+    "training only the decoder learns the form and less by heart. Classification is "
+    "in D0.1.",
 )
 def d0_9(e: Evidence) -> None:
     """Three tasks of generation; classification is D0.1's."""
-    written = {"generation": ("0.0", "0.0", "0.0"), "translation": ("0.0", "0.0", "0.0"),
-               "questions": ("0.0", "0.0", "0.0")}  # fmt: skip
-    wins = []
+    written = {"generation": ("2.218", "2.000", "2.218"),
+               "translation": ("2.490", "2.517", "5.508"),
+               "questions": ("2.765", "3.361", "10.856")}  # fmt: skip
+    rates = {"generation": 1e-2, "translation": 3e-2, "questions": 1e-2}
+    gains = []
     e.figure("numbers", "trained numbers", count_parameters(runs.Bottleneck(ex.base(), 32))[0],
              "32768")  # fmt: skip
     e.figure("lora_numbers", "trained numbers, LoRA r 4", count_parameters(
@@ -528,15 +534,16 @@ def d0_9(e: Evidence) -> None:
             before, own = ex.base_losses()[0], ex.adapted("lora", 4).new
         else:
             before, own, _ = task_by_prompt(task, ex.lora(ex.base(), 4))
-        got = bottleneck_on(task)
+        got = bottleneck_on(task, rates[task])
         drift = 2 * ex.LOSS_DRIFT
         e.figure("d0_" + task, f"{task}: D0's form", got, d0_want, "nats a byte", drift)
         e.figure("lora_" + task, f"{task}: LoRA", own, lora_want, "nats a byte", drift)
         e.figure(
             "base_" + task, f"{task}: base", before, base_want, "nats a byte", drift
         )
-        wins.append(got < before)
-    e.conclude(as_stated=all(wins) and runs.on_base("bottleneck").clean > 0.5)
+        gains.append((before - got, before - own))
+    e.conclude(as_stated=min(g for g, _ in gains) > ex.LOSS_DRIFT,
+               repaired=min(g for _, g in gains) > ex.LOSS_DRIFT)  # fmt: skip
 
 
 @D0.claim(
@@ -558,9 +565,7 @@ def d0_10(e: Evidence) -> None:
     e.figure("trained", "trained numbers, LoRA r 8", trained, "65536")
     e.figure("all", "numbers of the model", total, "842496")
     state = memory(total - trained, trained).optimizer / memory(0, total).optimizer
-    e.figure(
-        "state", "optimizer state, of full fine-tuning's", 100 * state, "7.8", "%"
-    )
+    e.figure("state", "optimizer state, of full fine-tuning's", 100 * state, "7.8", "%")
     e.figure("own", "numbers held, unmerged over base", more / total, "1.078")
     forward = forward_products(model)
     e.figure("lora", "multiply-adds of a forward, unmerged over base",

@@ -33,19 +33,23 @@ from lora_np.tape import Tensor
 from lora_np.training import fine_tune, next_distribution
 
 CLASSES, TIME, WIDTH, STEPS, TEST = len(BOOKS), 48, 48, 200, 240
-EPS = (0.0, 0.25, 0.5, 1.0)
+
+
+@cache
+def books(part: int) -> tuple:
+    """The training (0) or held-out (1) bytes of every book."""
+    return tuple(t[part] for t in book_texts())
 
 
 def draw_books(rng: np.random.Generator) -> tuple:
     """A training batch: 24 windows of 48 bytes, which book each is from."""
-    return labelled_windows([t[0] for t in book_texts()], 24, TIME, rng)
+    return labelled_windows(books(0), 24, TIME, rng)
 
 
 @cache
 def test_books() -> tuple:
     """240 held-out windows and their labels."""
-    texts = [t[1] for t in book_texts()]
-    return labelled_windows(texts, TEST, TIME, np.random.default_rng(1))
+    return labelled_windows(books(1), TEST, TIME, np.random.default_rng(1))
 
 
 @cache
@@ -65,11 +69,11 @@ def classifier(kind: str, rank: int | None, how: str, method: str) -> Classifier
 
 
 @cache
-def accuracies(kind: str = "lstm", rank: int | None = None, how: str = "svd",
-               method: str = "") -> tuple[float, ...]:  # fmt: skip
-    """Held-out accuracy under PGD of each norm in EPS (the first is the clean one)."""
+def accuracy(eps: float, kind: str = "lstm", rank: int | None = None, how: str = "svd",
+             method: str = "") -> float:  # fmt: skip
+    """Held-out accuracy of that classifier under PGD of norm eps (0: clean)."""
     model = classifier(kind, rank, how, method)
-    return tuple(attacked_accuracy(model, *test_books(), eps) for eps in EPS)
+    return attacked_accuracy(model, *test_books(), eps)
 
 
 class OnFeatures(Module):
@@ -89,7 +93,7 @@ def gan_run() -> dict[str, float]:
     model = classifier("lstm", None, "svd", "")
     rng = np.random.default_rng(0)
     with no_grad():
-        x, y = labelled_windows([t[0] for t in book_texts()], 90, TIME, rng)
+        x, y = labelled_windows(books(0), 90, TIME, rng)
         real = model.features(x).data
         test, labels = model.features(test_books()[0]).data, test_books()[1]
     gan = FeatureGAN(real, y, CLASSES, rng)
@@ -113,7 +117,7 @@ def gan_run() -> dict[str, float]:
         guess = decoder.head(Tensor(test)).data.argmax(axis=1)
         out[name] = float((guess == labels).mean())
         model_copy = _with_head(model, decoder.head)
-        out[name + " attacked"] = attacked_accuracy(model_copy, *test_books(), EPS[2])
+        out[name + " attacked"] = attacked_accuracy(model_copy, *test_books(), 0.5)
     return out
 
 
@@ -158,7 +162,7 @@ def on_base(name: str) -> OnBase:
         base.freeze()
         model.head = Wide(128, 34, CLASSES, rng)  # type: ignore[assignment]
     trained = AdversarialTraining(model, "fgm", 0.5) if name == "adversarial" else model
-    fine_tune(trained, draw_books, 50, 1e-2)
+    fine_tune(trained, draw_books, 80, 1e-2)
     clean, attacked = (attacked_accuracy(model, *test_books(), eps, "fgm")
                        for eps in (0.0, 0.5))  # fmt: skip
     return OnBase(count_parameters(trained)[0], clean, attacked)
@@ -234,7 +238,10 @@ def poem_model() -> tuple[GPT, Characters, np.ndarray, np.ndarray]:
     train, held = ("\n".join(part) for part in every_fifth(poems()))
     vocabulary = Characters(train, at_least=2)
     ids, held_ids = vocabulary.encode(train), vocabulary.encode(held)
-    model = GPT(GPTConfig(len(vocabulary), 32, 64, 2, 4), np.random.default_rng(0))
+    model = GPT(
+        GPTConfig(len(vocabulary), 32, 64, 2, 4, initializer_range=0.1),
+        np.random.default_rng(0),
+    )
 
     def draw(rng: np.random.Generator) -> tuple:
         start = rng.integers(0, len(ids) - 33, 16)
@@ -256,7 +263,8 @@ def next_character() -> dict:
     """The distribution after 我喜欢编程, and the unigram one beside it."""
     model, vocabulary, ids, held = poem_model()
     prompt = vocabulary.encode("\n" + PROMPT)
-    p = next_distribution(model, prompt)
+    with no_grad():
+        p = next_distribution(model.logits(prompt[None]).data[-1])
     q = unigram(ids, len(vocabulary))
     windows = np.array([held[i : i + 33] for i in range(0, len(held) - 33, 33)])
     with no_grad():

@@ -198,7 +198,10 @@ def select(documents: Iterable[Document], only: str | None = None) -> list[Claim
     Raises KeyError that lists the ids.
     """
     documents = list(documents)
-    every = [c for d in documents for c in d.claims.values()]
+    every = sorted(
+        (c for d in documents for c in d.claims.values()),
+        key=lambda c: (c.id.split(".")[0], int(c.id.split(".")[1])),
+    )
     chosen = [c for c in every if only in (None, c.id, c.id.split(".")[0])]
     if not chosen:
         raise KeyError(
