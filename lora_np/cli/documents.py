@@ -28,8 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", metavar="ID", help="a document (D4) or a claim (D4.3)"
     )
-    parser.add_argument("--optional", action="store_true",
-                        help="run the fetched optional sets instead of the ledger")  # fmt: skip
+    parser.add_argument(
+        "--optional",
+        action="store_true",
+        help="run the fetched optional sets instead of the ledger",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--jobs", type=natural, default=min(2, os.cpu_count() or 1),
                         help="processes; 0 or 1 for this one alone (2)")  # fmt: skip

@@ -78,8 +78,9 @@ def perturb(
 ) -> Array:  # fmt: skip
     """The offset (B T, D) that a method finds, of norm eps for each sequence.
 
-    fgsm: the sign of the gradient (Goodfellow et al. 2015, 1412.6572), here scaled to the
-    same Euclidean norm as the others; fgm: the gradient (Miyato et al. 2017, 1605.07725);
+    fgsm: the sign of the gradient (Goodfellow et al. 2015, 1412.6572), here scaled to
+    the same Euclidean norm as the others; fgm: the gradient (Miyato et al. 2017,
+    1605.07725);
     pgd: `steps` steps of eps/steps · 1.5, projected on the ball (Madry et al. 2018,
     1706.06083); vat: the direction that changes the prediction most, found by one power
     iteration, without labels (Miyato et al. 2018, 1704.03976).

@@ -47,7 +47,7 @@ def draw_books(rng: np.random.Generator) -> tuple:
 
 
 @cache
-def test_books() -> tuple:
+def held_out_books() -> tuple[np.ndarray, np.ndarray]:
     """240 held-out windows and their labels."""
     return labelled_windows(books(1), TEST, TIME, np.random.default_rng(1))
 
@@ -73,7 +73,7 @@ def accuracy(eps: float, kind: str = "lstm", rank: int | None = None, how: str =
              method: str = "") -> float:  # fmt: skip
     """Held-out accuracy of that classifier under PGD of norm eps (0: clean)."""
     model = classifier(kind, rank, how, method)
-    return attacked_accuracy(model, *test_books(), eps)
+    return attacked_accuracy(model, *held_out_books(), eps)
 
 
 class OnFeatures(Module):
@@ -95,15 +95,18 @@ def gan_run() -> dict[str, float]:
     with no_grad():
         x, y = labelled_windows(books(0), 90, TIME, rng)
         real = model.features(x).data
-        test, labels = model.features(test_books()[0]).data, test_books()[1]
+        test, labels = model.features(held_out_books()[0]).data, held_out_books()[1]
     gan = FeatureGAN(real, y, CLASSES, rng)
     gan.train(600)
     fake, fake_y = gan.sample(900)
-    out = {"d_loss": float(np.mean([d for d, _ in gan.losses[-100:]])),
-           "g_loss": float(np.mean([g for _, g in gan.losses[-100:]])),
-           "moved": float(np.linalg.norm(fake.mean(0) - real.mean(0))
-                          / np.linalg.norm(real.mean(0))),
-           "spread": float(fake.std(axis=0).mean() / real.std(axis=0).mean())}  # fmt: skip
+    out = {
+        "d_loss": float(np.mean([d for d, _ in gan.losses[-100:]])),
+        "g_loss": float(np.mean([g for _, g in gan.losses[-100:]])),
+        "moved": float(
+            np.linalg.norm(fake.mean(0) - real.mean(0)) / np.linalg.norm(real.mean(0))
+        ),
+        "spread": float(fake.std(axis=0).mean() / real.std(axis=0).mean()),
+    }
     sets = {"without": (real, y), "with": (np.concatenate([real, fake]),
                                            np.concatenate([y, fake_y]))}  # fmt: skip
     for name, (f, c) in sets.items():
@@ -117,7 +120,7 @@ def gan_run() -> dict[str, float]:
         guess = decoder.head(Tensor(test)).data.argmax(axis=1)
         out[name] = float((guess == labels).mean())
         model_copy = _with_head(model, decoder.head)
-        out[name + " attacked"] = attacked_accuracy(model_copy, *test_books(), 0.5)
+        out[name + " attacked"] = attacked_accuracy(model_copy, *held_out_books(), 0.5)
     return out
 
 
@@ -143,7 +146,7 @@ class Wide(Module):
 
 @dataclass(frozen=True)
 class OnBase:
-    """A classifier on the embedded base: trained numbers, accuracy, attacked accuracy."""
+    """A classifier on the embedded base: trained numbers, accuracy, under attack."""
 
     trainable: int
     clean: float
@@ -152,8 +155,11 @@ class OnBase:
 
 @cache
 def on_base(name: str) -> OnBase:
-    """The name: "bottleneck" (frozen base, rank 4, wide decoder), "adversarial" (the same trained
-    against FGM) or "lora" (rank 2 on the fused qkv and a linear decoder)."""
+    """One of three, with as many trained numbers.
+
+    "bottleneck": frozen base, features at rank 4, a wide decoder; "adversarial": the
+    same trained against FGM; "lora": rank 2 on the fused qkv and a linear decoder.
+    """
     rng, base = np.random.default_rng(0), ex.base()
     model = Classifier(base, 128, CLASSES, rng, None if name == "lora" else 4)
     if name == "lora":
@@ -163,13 +169,13 @@ def on_base(name: str) -> OnBase:
         model.head = Wide(128, 34, CLASSES, rng)  # type: ignore[assignment]
     trained = AdversarialTraining(model, "fgm", 0.5) if name == "adversarial" else model
     fine_tune(trained, draw_books, 80, 1e-2)
-    clean, attacked = (attacked_accuracy(model, *test_books(), eps, "fgm")
+    clean, attacked = (attacked_accuracy(model, *held_out_books(), eps, "fgm")
                        for eps in (0.0, 0.5))  # fmt: skip
     return OnBase(count_parameters(trained)[0], clean, attacked)
 
 
 class Bottleneck(Module):
-    """Generation in D0's form: frozen base, features on k fixed directions, own decoder.
+    """Generation in D0's form: frozen base, features on k directions, own decoder.
 
     The projection is one matrix for all positions, because an SVD over a sequence lets
     position t see what comes after it.

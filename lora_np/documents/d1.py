@@ -135,8 +135,13 @@ def d1_2(e: Evidence) -> None:
     W = ex.base().h[0].attn.c_attn.weight.data.astype(np.float64)
     (R, G), (Rg, Gg) = factors(W, 8, "svd"), factors(W, 8, "gaussian")
     D = W.shape[1]
-    e.figure("svd", "SVD: G Gᵀ against the identity", distance(G @ G.T, np.eye(8)), "0.0",
-             within=1e-12)  # fmt: skip
+    e.figure(
+        "svd",
+        "SVD: G Gᵀ against the identity",
+        distance(G @ G.T, np.eye(8)),
+        "0.0",
+        within=1e-12,
+    )
     e.figure("gauss", "Gaussian: G Gᵀ/D against the identity",
              distance(Gg @ Gg.T / D, np.eye(8)), "0.264")  # fmt: skip
     best, miss = residual(W, (R, G)), residual(W, (Rg, Gg))
@@ -247,11 +252,16 @@ def d1_4(e: Evidence) -> None:
     """The table: numbers trained and loss, every method on one model and text."""
     e.figure("steps", "steps", ex.STEPS, "30")
     written = {
-        "full": (842_496, "1.999"), "lora": (65_536, "1.987"), "head": (32_768, "2.030"),
-        "lora r=1": (2_048, "2.131"), "bitfit": (5_760, "2.029"),
-        "prompt": (1_024, "2.178"), "prefix": (8_192, "2.086"),
-        "adapters": (66_816, "1.982"), "distilled": (445_952, "2.053"),
-    }  # fmt: skip
+        "full": (842_496, "1.999"),
+        "lora": (65_536, "1.987"),
+        "head": (32_768, "2.030"),
+        "lora r=1": (2_048, "2.131"),
+        "bitfit": (5_760, "2.029"),
+        "prompt": (1_024, "2.178"),
+        "prefix": (8_192, "2.086"),
+        "adapters": (66_816, "1.982"),
+        "distilled": (445_952, "2.053"),
+    }
     for name, words in METHODS.items():
         done, key = method(name), name.split(" ")[0] + ("1" if "r=1" in name else "")
         numbers, loss = written[name]
@@ -331,8 +341,12 @@ def d1_6(e: Evidence) -> None:
     e.figure("lora", "LoRA", one.new, "1.987", "nats a byte", ex.LOSS_DRIFT)
     e.figure("head", "head only", head.new, "2.030", "nats a byte", ex.LOSS_DRIFT)
     for key, done in (("full_n", full), ("lora_n", one), ("head_n", head)):
-        e.figure(key, f"numbers trained, {key[:-2]}", done.trainable,
-                 {"full_n": "842496", "lora_n": "65536", "head_n": "32768"}[key])  # fmt: skip
+        e.figure(
+            key,
+            f"numbers trained, {key[:-2]}",
+            done.trainable,
+            {"full_n": "842496", "lora_n": "65536", "head_n": "32768"}[key],
+        )
     e.figure("percent", "LoRA's numbers, of all", 100 * one.trainable / full.trainable,
              "7.8", "%")  # fmt: skip
     gain = base - full.new
@@ -363,8 +377,14 @@ def d1_8(e: Evidence) -> None:
     y = layer(Tensor(x)).data
     A, B = by_svd(x.astype(np.float64), 8)
     low = layer(Tensor((A @ B).astype(np.float32))).data
-    e.figure("truncated", "input at rank 8: output changed by", distance(low, y), "0.704",
-             "", 1e-3)  # fmt: skip
+    e.figure(
+        "truncated",
+        "input at rank 8: output changed by",
+        distance(low, y),
+        "0.704",
+        "",
+        1e-3,
+    )
     lora = np.random.default_rng(0).normal(size=(8, 128)).astype(np.float32)
     zero = np.zeros((384, 8), np.float32)
     same = lora_linear(x, layer.weight.data, layer.bias.data, lora, zero, 2.0)[0]  # type: ignore[union-attr]
@@ -398,35 +418,63 @@ def d1_9(e: Evidence) -> None:
     )
     e.figure("numbers", "numbers, unmerged over base", more / own, "1.078")
     e.figure("same", "numbers, merged over base", merged / own, "1.0")
-    e.figure("adapter", "an adapter's bytes, of the model's", 100 * trained / own, "7.8",
-             "%")  # fmt: skip
+    e.figure(
+        "adapter", "an adapter's bytes, of the model's", 100 * trained / own, "7.8", "%"
+    )
     e.conclude(as_stated=merged < own or more < own)
 
 
 QUESTIONS = (
-    ("What is LoRA?", ("D1.1", "D1.8"),
-     "W is kept and frozen; the update is s B A with A (r, in), B (out, r), B = 0 at the "
-     "start, s = α/r; only A and B are trained and the product can be merged into W."),
-    ("How does it differ from distillation or transfer learning?", ("D1.4",),
-     "All start from a trained model. LoRA trains a low-rank update beside frozen weights; "
-     "distillation trains another model on the first one's outputs; fine-tuning trains "
-     "the weights themselves. Prompt tuning and BitFit train fewer numbers than LoRA."),
-    ("How is the low-rank decomposition computed?", ("D1.2",),
-     "It is not: nothing is decomposed. The factors are initialised (A random, B zero) "
-     "and trained. (PiSSA does start from an SVD of W, and keeps the residual frozen.)"),
-    ("Write a simple LoRA model and compare it with the original.", ("D1.6",),
-     "A frozen layer plus s (x Aᵀ) Bᵀ; compare loss, trained numbers and the loss on the "
-     "old text, each method at its own best learning rate."),
-    ("Does it suit every pretrained model?", ("D1.5",),
-     "Every model with linear maps: also recurrent ones, convolutions and embeddings. "
-     "Whether low rank is enough is a question about the task, not about the model."),
-    ("How is the low-rank matrix optimised?", ("D1.3",),
-     "Both factors by gradient descent (AdamW): dB = s dyᵀ(x Aᵀ), dA = s (dy B)ᵀ x; W gets "
-     "no gradient. Training one factor alone fixes the row or the column space."),
-    ("What are its advantages in practice?", ("D1.6", "D1.9"),
-     "Few trained numbers: small gradients, optimizer state and checkpoints, many tasks on "
-     "one base, no cost at inference once merged. Not a smaller or faster model."),
-)  # fmt: skip
+    (
+        "What is LoRA?",
+        ("D1.1", "D1.8"),
+        "W is kept and frozen; the update is s B A with A (r, in), B (out, r), B = 0 "
+        "at the start, s = α/r; only A and B are trained and the product can be "
+        "merged into W.",
+    ),
+    (
+        "How does it differ from distillation or transfer learning?",
+        ("D1.4",),
+        "All start from a trained model. LoRA trains a low-rank update beside frozen "
+        "weights; distillation trains another model on the first one's outputs; fine- "
+        "tuning trains the weights themselves. Prompt tuning and BitFit train fewer "
+        "numbers than LoRA.",
+    ),
+    (
+        "How is the low-rank decomposition computed?",
+        ("D1.2",),
+        "It is not: nothing is decomposed. The factors are initialised (A random, B "
+        "zero) and trained. (PiSSA does start from an SVD of W, and keeps the "
+        "residual frozen.)",
+    ),
+    (
+        "Write a simple LoRA model and compare it with the original.",
+        ("D1.6",),
+        "A frozen layer plus s (x Aᵀ) Bᵀ; compare loss, trained numbers and the loss "
+        "on the old text, each method at its own best learning rate.",
+    ),
+    (
+        "Does it suit every pretrained model?",
+        ("D1.5",),
+        "Every model with linear maps: also recurrent ones, convolutions and "
+        "embeddings. Whether low rank is enough is a question about the task, not "
+        "about the model.",
+    ),
+    (
+        "How is the low-rank matrix optimised?",
+        ("D1.3",),
+        "Both factors by gradient descent (AdamW): dB = s dyᵀ(x Aᵀ), dA = s (dy B)ᵀ "
+        "x; W gets no gradient. Training one factor alone fixes the row or the column "
+        "space.",
+    ),
+    (
+        "What are its advantages in practice?",
+        ("D1.6", "D1.9"),
+        "Few trained numbers: small gradients, optimizer state and checkpoints, many "
+        "tasks on one base, no cost at inference once merged. Not a smaller or faster "
+        "model.",
+    ),
+)
 
 
 @D1.claim(

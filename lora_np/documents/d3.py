@@ -481,7 +481,7 @@ def d3_10(e: Evidence) -> None:
     written = {"lora": ("2.181", "2.061", "1.983"), "full": ("2.169", "2.025", "1.984")}
     loss = {m: [loss_by_examples(m, i) for i in range(3)] for m in written}
     e.figure("steps", "steps", ex.STEPS, "30")
-    before = e.figure("base", "base, not trained", ex.base_losses()[0], "2.218",
+    e.figure("base", "base, not trained", ex.base_losses()[0], "2.218",
                       "nats a byte", 0.002)  # fmt: skip
     for name, values in loss.items():
         for i, (n, value) in enumerate(zip(SIZES, values, strict=True)):

@@ -265,7 +265,7 @@ def d4_6(e: Evidence) -> None:
     base = Linear(10, 5, rng, dtype=np.float64)
     base.bias.data[:] = rng.normal(size=5)  # type: ignore[union-attr]
     W, b, x = base.weight.data, base.bias.data, rng.normal(size=(3, 10))  # type: ignore[union-attr]
-    called = raises(lambda: base.weight(x), TypeError)  # type: ignore[operator]
+    called = raises(lambda: base.weight(x), TypeError, says="not callable")  # type: ignore[operator]
     e.figure("called", "calling the weight raises (1 = yes)", int(called), "1")
     right = linear(x, W, b)[0]
     e.figure(
@@ -374,7 +374,7 @@ def d4_8(e: Evidence) -> None:
 
 @cache
 def forgetting() -> dict[str, tuple[float, float]]:
-    """(new, old) losses: LoRA at half its rate, full fine-tuning at two rates around."""
+    """(new, old) losses: LoRA at half its rate, full fine-tuning at two rates."""
     return {
         "lora": _both(ex.run(ex.lora(ex.base()), 5e-3)),
         "full, gently": _both(ex.run(ex.base(), 5e-4)),
@@ -405,7 +405,8 @@ def d4_9(e: Evidence) -> None:
     e.figure("steps", "steps", ex.STEPS, "30")
     e.figure("old", "old text before", before[1], "1.182", "nats a byte", 0.002)
     for key, name, new_want, old_want in (
-        ("lora", "lora", "2.012", "1.357"), ("gently", "full, gently", "2.033", "1.279"),
+        ("lora", "lora", "2.012", "1.357"),
+        ("gently", "full, gently", "2.033", "1.279"),
         ("full", "full", "1.983", "1.381"),
     ):  # fmt: skip
         new, old = runs[name]
@@ -414,8 +415,14 @@ def d4_9(e: Evidence) -> None:
         e.figure(key, f"{name}: old text", old, old_want, "nats a byte", ex.LOSS_DRIFT)
     (x0, y0), (x1, y1) = runs["full, gently"], runs["full"]
     at_same = y0 + (y1 - y0) * (runs["lora"][0] - x0) / (x1 - x0)
-    e.figure("at_same", "full at LoRA's loss on the new text: old text", at_same, "1.325",
-             "nats a byte", 2 * ex.LOSS_DRIFT)  # fmt: skip
+    e.figure(
+        "at_same",
+        "full at LoRA's loss on the new text: old text",
+        at_same,
+        "1.325",
+        "nats a byte",
+        2 * ex.LOSS_DRIFT,
+    )
     model = ex.lora(ex.base())
     fine_tune(model, ex.draw_devil, 5, ex.RATES["lora"])
     remove_lora(model)

@@ -14,6 +14,7 @@ from lora_np.data import BASE, fixed_windows, random_windows, split_ids
 from lora_np.models import GPT, load_model
 from lora_np.nn import LoraConfig, attach_lora
 from lora_np.nn.adapt import count_parameters
+from lora_np.nn.module import Module
 from lora_np.training import fine_tune, held_out_loss
 
 STEPS, BATCH, TIME, WINDOWS = 30, 8, 64, 24
@@ -23,8 +24,8 @@ STEPS, BATCH, TIME, WINDOWS = 30, 8, 64, 24
 LOSS_DRIFT, ACCURACY_DRIFT = 0.02, 0.04
 
 
-# Of 3e-4, 1e-3, 3e-3 … 1e-1 (for two methods up to 10) the rate with the lowest held-out
-# loss after STEPS steps, searched with another seed of the data than the one reported.
+# Of 3e-4, 1e-3, 3e-3 … 1e-1 (for two methods up to 10) the rate with the lowest
+# held-out loss after STEPS steps, searched with another seed of the data than reported.
 RATES = {
     "lora": 1e-2, "full": 1e-3, "head": 1e-2, "lora r=1": 3e-2, "lora r=2": 3e-2,
     "bitfit": 1e-1, "prompt": 3e-1, "prefix": 3e-1, "adapters": 1e-2, "distilled": 3e-3,
@@ -90,7 +91,7 @@ def head_only(model: GPT) -> GPT:
     return model
 
 
-def run(model: GPT, lr: float, steps: int = STEPS,
+def run(model: Module, lr: float, steps: int = STEPS,
         draw: Callable = draw_devil) -> Adapted:  # fmt: skip
     """Train what is trainable, then look at both held-out texts."""
     history = fine_tune(model, draw, steps, lr)

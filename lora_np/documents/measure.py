@@ -7,8 +7,10 @@ import numpy as np
 from lora_np.reference import Draw
 
 
-def raises(f: Callable, *errors: type[Exception]) -> bool:
-    """Whether calling f raises one of the errors (ValueError and TypeError).
+def raises(f: Callable, *errors: type[Exception], says: str = "") -> bool:
+    """Whether f raises one of the errors (ValueError, TypeError) with these words.
+
+    Another error is passed on: a test that fails for another reason shows nothing.
 
     >>> raises(lambda: np.ones(2) @ np.ones(3))
     True
@@ -16,7 +18,7 @@ def raises(f: Callable, *errors: type[Exception]) -> bool:
     try:
         f()
     except Exception as error:
-        if isinstance(error, errors or (ValueError, TypeError)):
+        if isinstance(error, errors or (ValueError, TypeError)) and says in str(error):
             return True
         raise
     return False

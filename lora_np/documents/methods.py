@@ -97,7 +97,7 @@ def prefix_tuning(model: GPT, prefix: int, rng: Rng) -> GPT:
     """Put trained keys and values before those of every layer, in place."""
     model.freeze()
     for block in model.h:
-        block.attn = PrefixAttention(block.attn, prefix, rng)
+        block.attn = PrefixAttention(block.attn, prefix, rng)  # type: ignore[assignment]
     return model
 
 

@@ -19,7 +19,8 @@ def confusion(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
     truth, guess = np.asarray(truth), np.asarray(guess)
     if truth.shape != guess.shape or truth.ndim != 1 or not truth.size:
         raise ValueError(
-            f"need two lists of labels of one length, got {truth.shape} and {guess.shape}"
+            "need two lists of labels of one length, got shapes "
+            f"{truth.shape} and {guess.shape}"
         )
     for name, labels in (("truth", truth), ("guess", guess)):
         if labels.min() < 0 or labels.max() >= classes:

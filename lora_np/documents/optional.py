@@ -66,8 +66,11 @@ def classified(rows: sets.Scored, label: Callable[[float], int], classes: int) -
 
     each = [[p for p in held if label(p[1]) == c] for c in range(classes)]
     size = min(TEST // classes, min(map(len, each)))
-    tests = [p for group in each for p in (group[i] for i in
-                                           rng.permutation(len(group))[:size])]  # fmt: skip
+    tests = [
+        p
+        for group in each
+        for p in (group[i] for i in rng.permutation(len(group))[:size])
+    ]
     base = ex.base()
     model = Classifier(ex.lora(base), 128, classes, rng)
     fine_tune(model, draw, STEPS, 1e-2)
@@ -96,8 +99,9 @@ def run(name: str) -> list[Result]:
     """
     found = []
     if name == "sentiment":
-        for kind, words in (("movie", "movie reviews"), ("amazon", "product reviews"),
-                            ("news", "news editorials"), ("tweets", "tweets")):  # fmt: skip
+        kinds = {"movie": "movie reviews", "amazon": "product reviews",
+                 "news": "news editorials", "tweets": "tweets"}  # fmt: skip
+        for kind, words in kinds.items():
             chance, right, together = classified(sets.sentiment(kind), sign, 2)
             found.append(Result(f"{words}, polarity", "accuracy", chance, right))
             found.append(Result(f"{words}, intensity", "correlation", 0.0, together))

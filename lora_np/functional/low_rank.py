@@ -31,15 +31,15 @@ def _check_gap(sigma: Array, k: int) -> None:
     """Raise ValueError where σ_k = σ_k+1: the truncation has no derivative there."""
     if k == sigma.shape[-1] or sigma.size == 0:
         return
-    host = to_host(sigma)
-    eps = NEAR * float(get_xp(sigma).finfo(host.dtype).eps)
-    bad = host[..., k - 1] - host[..., k] <= eps * host[..., 0]
+    each = to_host(sigma).reshape(-1, sigma.shape[-1])
+    eps = NEAR * float(get_xp(sigma).finfo(each.dtype).eps)
+    bad = each[:, k - 1] - each[:, k] <= eps * each[:, 0]
     if bad.any():
-        at = tuple(int(i[0]) for i in bad.nonzero())
-        one = host[at]
+        at = int(bad.argmax())
+        one, where = each[at], f" in matrix {at}" if len(each) > 1 else ""
         raise ValueError(
             f"singular values {k} and {k + 1} coincide ({one[k - 1]:.6g} and "
-            f"{one[k]:.6g}{f' in matrix {at}' if at else ''}): the truncation to rank "
+            f"{one[k]:.6g}{where}): the truncation to rank "
             f"{k} has no derivative there; choose another k"
             + (", x has a rank below it" if one[k - 1] <= eps * one[0] else "")
         )

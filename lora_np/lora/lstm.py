@@ -74,8 +74,8 @@ def lora_lstm(
                          "length 0")  # fmt: skip
     s, (h, c), hs, steps = float(s), (h_NH, c_NH), [], []
     for x_ND in x_TND:
-        z = x_ND @ Wx_4HD.T + _low(x_ND, Ax_RD, Bx_4HR, s) + b_4H
-        z = z + h @ Wh_4HH.T + _low(h, Ah_RH, Bh_4HR, s)
+        z = x_ND @ Wx_4HD.T + h @ Wh_4HH.T + b_4H  # summed as in lstm_cell: B = 0 is it
+        z = z + _low(x_ND, Ax_RD, Bx_4HR, s) + _low(h, Ah_RH, Bh_4HR, s)
         (h_new, c_new), saved = gates(z, c)
         steps.append((h, c, saved))
         h, c = h_new, c_new
