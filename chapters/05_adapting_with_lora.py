@@ -267,5 +267,5 @@ r"""
    is gone.
 </details>
 
-Back to [the start](00_start_here.ipynb)
+Next: [five articles, five systems](06_d0_features.ipynb)
 """
