@@ -114,8 +114,8 @@ from lora_np.plots import draw_graph
 from lora_np.tape import Tensor, recording
 
 rng = np.random.default_rng(0)
-x = Tensor(rng.normal(size=(1, 3)), name="x")
-W = Tensor(rng.normal(size=(3, 4)), name="Wᵀ")
+x = Tensor(rng.normal(size=(1, 3)), True, name="x")
+W = Tensor(rng.normal(size=(3, 4)), True, name="Wᵀ")  # True: only to be drawn
 A = Tensor(rng.normal(size=(3, 2)), requires_grad=True, name="Aᵀ")
 B = Tensor(np.zeros((2, 4)), requires_grad=True, name="Bᵀ")
 with recording():

@@ -34,6 +34,8 @@ dA with pencil and paper, before you run it.
 """
 
 # %%
+import numpy as np
+
 from lora_np.documents import d4
 
 # %matplotlib inline
@@ -45,26 +47,32 @@ for name, printed in d4.PRINTED.items():
 
 # %% [markdown]
 r"""
-All four are wrong. How wrong is a wrong gradient? In the plane of two entries of B, with a loss whose
-gradient at y is the given dy:
+All four are wrong. How wrong is a wrong gradient? Take the loss that is a parabola in y with
+the given dy as its gradient; y is linear in B, so it is a parabola in B too. Step from B against each
+gradient, with the length that takes the right one exactly to the bottom:
 """
 
 # %%
 from lora_np.plots import two_gradients
 
-B = d4.EXAMPLE["B"][:, 0]
+B, dB, printed = d4.EXAMPLE["B"][:, 0], right["dB"], d4.PRINTED["dB"]
 Ax = float(d4.EXAMPLE["A"][0] @ d4.EXAMPLE["x"])
-slope = (
-    right["dB"] / Ax**2
-)  # y is linear in B, so the loss is a parabola of curvature (Ax)²
-target = B[1:] - slope[1:]
-print("right dB  ", right["dB"].round(3), " printed dB", d4.PRINTED["dB"])
-two_gradients(B[1:], right["dB"][1:], d4.PRINTED["dB"][1:], target, ("B[1]", "B[2]"))
+step = 1 / Ax**2  # one over the curvature
+size, cosine = (
+    np.linalg.norm(printed) / np.linalg.norm(dB),
+    dB @ printed / np.linalg.norm(dB) / np.linalg.norm(printed),
+)
+print("right dB  ", dB.round(3).tolist(), "  printed dB", printed.tolist())
+print(
+    f"the printed one is {size:.2f} times as long, {np.degrees(np.arccos(cosine)):.0f} degrees off"
+)
+target = B[1:] - step * dB[1:]
+two_gradients(B[1:], dB[1:], printed[1:], target, ("B[1]", "B[2]"), step)
 
 # %% [markdown]
 r"""
-One step along the printed gradient goes the wrong way in one of the two entries. Training with it would
-not fail loudly; it would learn slowly and to the wrong place.
+It points roughly downhill and overshoots. Training with it would not fail loudly: with a small rate
+the loss falls, and goes on to the wrong place.
 
 ## Which test notices the order of factors?
 
@@ -73,8 +81,6 @@ ranks does it give the right answer, a wrong one, or an error?
 """
 
 # %%
-import numpy as np
-
 for R in (1, 2, 3):
     A, B, W, x, dy = d4.one_example(R)
     want = d4.right_gradients(dy, A, B, x)[0]

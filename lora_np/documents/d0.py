@@ -119,7 +119,7 @@ def future_leak(k: int) -> tuple[float, float]:
     "16, 32 of each sequence's features, and the old text goes from {base:.3f} to "
     "{l4:.3f}, {l16:.3f}, {l32:.3f} nats a byte; LoRA changes it by exactly 0. An SVD "
     "over the positions also lets each see those after it: changing the last byte "
-    "moves the first half's features by {leak:.0e}, where a causal model moves by "
+    "moves the first half's features by {leak:.2f}, where a causal model moves by "
     "{causal:.0f}.",
 )
 def d0_2(e: Evidence) -> None:
@@ -329,8 +329,8 @@ def d0_4(e: Evidence) -> None:
     "their rows sum to {sum:.2f} on average, and {negative:.0f} % of them are "
     "negative, with no logarithm. Nothing in it is low-rank or adversarial. Repaired, "
     "with backward through time by hand, it copies {exact:.0f} % of {words:.0f} words "
-    "that it never saw, letter for letter (0 % when it reads another word: "
-    "{other:.0f} %).",
+    "that it never saw, letter for letter ({other:.0f} % of those that it did not "
+    "read).",
 )
 def d0_5(e: Evidence) -> None:
     """The faults one by one; the working encoder-decoder."""

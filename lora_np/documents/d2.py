@@ -387,7 +387,7 @@ def task_by_prompt(
     "is translation and answering, the same with exchanged prompts says: {turned:.2f} "
     "and {other:.2f}. A model of {size:,.0f} numbers learns the language and the "
     "form, hardly the content. News, reviews, sentiment and Chinese need data that is "
-    "not ours to commit; the notes say what they gave, or how to fetch them.",
+    "not ours to commit: see the note.",
 )
 def d2_5(e: Evidence) -> None:
     """Committed tasks always; the optional sets where they were fetched."""

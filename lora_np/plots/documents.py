@@ -29,7 +29,7 @@ def kept_and_loss(
     ranks: Sequence[int], kept: Sequence[float], losses: Sequence[float],
     base_loss: float,
 ) -> Figure:  # fmt: skip
-    """Left: share of a weight's norm kept at rank r; right: the model's loss with it."""
+    """Left: share of a weight's norm kept at rank r; right: the loss with it."""
     figure, (left, right) = new_figure(1, 2, width=8.5, height=3.4)
     left.plot(ranks, kept, color=COLOURS[0], marker=MARKERS[0])
     left.set_ylabel("share of ‖W‖² kept (first qkv matrix)")
@@ -49,7 +49,7 @@ def bytes_by_tasks(
     counts: Sequence[int], copies: Sequence[float], formula: Sequence[float],
     measured: Mapping[int, float],
 ) -> Figure:  # fmt: skip
-    """Bytes stored for N tasks: whole copies, one base with adapters, measured files."""
+    """Bytes stored for N tasks: whole copies, one base and adapters, measured."""
     figure, axis = new_figure()
     axis.plot(counts, np.array(copies) / 1e6, color=COLOURS[1], label="N whole models")
     axis.plot(counts, np.array(formula) / 1e6, color=COLOURS[0],
