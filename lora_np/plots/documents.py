@@ -103,7 +103,8 @@ def two_gradients(
                               ("printed", ends[1], COLOURS[1])):  # fmt: skip
         axis.annotate("", end, at, arrowprops={"arrowstyle": "-|>", "color": colour,
                                                "linewidth": 2})  # fmt: skip
-        axis.annotate(name, end, textcoords="offset points", xytext=(6, -4),
+        below = -14 if name == "right" else -4  # not over "lowest loss"
+        axis.annotate(name, end, textcoords="offset points", xytext=(8, below),
                       color=colour, fontsize=9)  # fmt: skip
     axis.plot([x0], [y0], "o", color=COLOURS[6])
     axis.set_xlabel(labels[0])
