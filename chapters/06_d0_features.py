@@ -23,7 +23,12 @@ into a low-rank matrix, train against adversarial examples, decode.
 That is not LoRA (Hu et al. 2021), which factors the **update of a weight**. But it is a
 system, so we build it under an honest name and measure. Every statement of the article is an entry
 of a *ledger*: code, a figure that it computes, and a verdict that the figure decides.
-`python -m lora_np documents` runs all 46.
+`python -m lora_np documents` runs all 46, `--only D0` those of this article: also its Keras listing, stop words
+and stemming, F1, and its claims about cost.
+
+Two texts occur throughout: the *old* one, 2 Kings (the base model read other books of the Bible), and the *new* one, The
+Devil's Dictionary. Losses are in nats a byte on held-out windows of 64 bytes; chapter 05 had windows of 128, where
+the base is at 2.32 and not 2.22 on the new text.
 """
 
 # %% [markdown]
@@ -46,10 +51,10 @@ show(check_by_id("D0.2"))
 
 # %% [markdown]
 r"""
-At rank 4 the model has lost most of what it knew, before one step of training. LoRA with
-B = 0 changes nothing, bit for bit. The last two figures are a trap: an SVD over the positions
+At rank 4 the loss has nearly doubled, before one step of training. LoRA with B = 0 changes
+nothing, bit for bit. The last two figures are a trap: an SVD over the positions
 of a sequence mixes them, so that an early position learns something of a later one. A loss measured
-behind it is not a language model's loss. (For generation we therefore use one fixed projection.)
+behind it is not a language model's loss, so the three above are, if anything, too low. (For generation we therefore use one fixed projection.)
 
 ## Can one differentiate through an SVD?
 
@@ -101,8 +106,11 @@ r"""
 An *adversarial example* is the input plus a small offset chosen to hurt. On text the offset goes on
 the embedding. FGM takes one step along the gradient, PGD several; both get the same length ε. The
 gradient with respect to the input is the same backward pass as ever, with the weights frozen.
-*Adversarial training* adds the loss of the attacked input. Task: which of three books is this window
-of 48 bytes from (chance 1/3)? **Predict** the accuracy under an attack of norm 0.5 for a
+(GAN: a *generator* makes features that a *discriminator* is trained to tell from real ones.)
+*Adversarial training* adds the loss of the attacked input. We train against FGM and measure under PGD, the
+stronger one. Task: which of three books is this window
+of 48 bytes from (chance 1/3)? The encoder is an LSTM, a recurrent network that carries a state from
+character to character (`functional.lstm`). **Predict** the accuracy under an attack of norm 0.5 for a
 plainly trained LSTM classifier, for one whose features have rank 4, and for one trained against FGM.
 """
 
@@ -126,8 +134,8 @@ attacked_curves(eps, curves, 1 / 3)
 
 # %% [markdown]
 r"""
-Training against the attack protects; the low rank by itself does not. Better on clean text it
-is not, within what 240 windows can tell: "robustness yes, generalisation hardly" is D0.4's verdict,
+Training against the attack protects; the low rank by itself does not (its line lies on the plain one's). For
+none of the attacks does the clean accuracy rise beyond what 240 windows can tell: "robustness yes, generalisation hardly" is D0.4's verdict,
 with FGSM, PGD, virtual adversaries, a transformer and a GAN on the features in its table.
 
 ## And the next word after 我喜欢编程?
@@ -141,15 +149,16 @@ show(check_by_id("D0.7"))
 
 # %% [markdown]
 r"""
-A comma: it knows that a line has five characters. It knows nothing of programming, and says so only
-if one looks at the whole distribution, beside the plain frequencies.
+A comma: the lines of these poems end after five characters or seven, and that much of the metre it has learnt. It
+is hardly better than plain frequencies otherwise (5.81 against 5.97 nats), and it knows nothing of programming;
+one sees so only by looking at the whole distribution, beside the frequencies.
 
 ## When someone quotes it in an interview
 
 "LoRA is low-rank *adaptation*: the update of a frozen weight is $s\,BA$, and it starts at zero.
 Putting the low rank on activations is another method, a bottleneck; it changes the model
 before training, costs an SVD per sequence, and if the SVD runs over time it leaks the future.
-Adversarial training buys robustness, not rank."
+Adversarial training buys robustness; the low rank does not."
 
 ## Three questions
 
@@ -161,7 +170,7 @@ Adversarial training buys robustness, not rank."
 <details><summary>Answers</summary>
 
 1. A rotation among kept directions leaves the sum $\sum_i \sigma_i u_i v_i^\top$ as it is; only
-   trading a kept for a dropped direction changes it, at a rate $1/(\sigma_i^2-\sigma_j^2)$.
+   trading a kept for a dropped direction changes it, at a rate proportional to $1/(\sigma_i^2-\sigma_j^2)$.
 2. Whether position t sees later ones: change the last token and look at earlier features.
 3. To freeze them: the backward pass to the input runs through the weights and would add to their
    gradients (`documents.adversarial.frozen`).

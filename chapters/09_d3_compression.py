@@ -17,7 +17,8 @@ r"""
 The fourth article, signed 禅与计算机程序设计艺术 (its file begins without the title), says in our words:
 $W \approx A B$ by least squares, solved with a Lagrangian; an example with a 2 by 3 matrix; a call
 `LowRankAdaptation(model).fit(inputs, epochs=3)` on GPT-2; an ONNX graph; the drawback that training
-takes longer because of the decomposition; LoRA as a layer after the output layer.
+takes longer because of the decomposition; LoRA as a layer after the output layer; both "faster" and "slower"; a wrong
+reference for the method. The ledger has them all: `python -m lora_np documents --only D3`.
 """
 
 # %% [markdown]
@@ -52,9 +53,18 @@ reconstruction(ranks, errors)
 
 # %% [markdown]
 r"""
-The same, to the width of a line. The Lagrangian of the article is not needed and does not type: its
-constraint sets a number equal to a matrix, and one of its two equations has its factor on the wrong side.
+The same, to the width of a line (three curves lie on one another). Mind the letters: here A is (M, r) and B (r, D), the other
+way round than LoRA's. The article solves it with a Lagrangian and the constraint $A : B - I = 0$:
 
+"""
+
+# %%
+from lora_np.cli.documents import check_by_id, show
+
+show(check_by_id("D3.2"))
+
+# %% [markdown]
+r"""
 ## The example, redone
 
 $W = \begin{pmatrix}1&2&3\\4&5&6\end{pmatrix}$, printed $AB$ "very close to W". **Predict:** how many
@@ -62,8 +72,6 @@ numbers do the factors of rank 2 hold, and how many has W?
 """
 
 # %%
-from lora_np.cli.documents import check_by_id, show
-
 print("product of the printed factors\n", (d3.PRINTED_A @ d3.PRINTED_B).round(3))
 print("the expansion as it is printed\n", d3.printed_expansion().round(3))
 print("the product as it is printed\n", d3.PRINTED_PRODUCT)
@@ -89,8 +97,9 @@ print("loss of each epoch", [round(loss, 2) for loss in adaptation.history.loss]
 
 # %% [markdown]
 r"""
-One vector for each *position*. (On GPT-2 small's shape, 124 million numbers, the same call is D3.4:
-a few seconds and under a gigabyte.)
+One vector for each *position*. The ids are random bytes; a model that is sure of English pays more than ln 256 = 5.55 nats
+for them, and learns first not to be sure. (On GPT-2 small's shape, 124 million numbers, the same call is D3.4: seconds, and
+under a gigabyte.)
 
 ## Does the decomposition slow training down?
 
@@ -99,6 +108,17 @@ a few seconds and under a gigabyte.)
 
 # %% tags=["volatile"]
 show(check_by_id("D3.6"))
+
+# %% [markdown]
+r"""
+Never: the factors are trained as they are.
+
+## The ONNX graph
+
+ONNX is a file format for computation graphs. What the article prints is none; a real one of a merged model can be had:
+"""
+
+# %% tags=["volatile"]
 show(check_by_id("D3.5"))
 
 # %% [markdown]
@@ -134,12 +154,12 @@ show(check_by_id("D3.9"))
 
 # %% [markdown]
 r"""
-In series everything passes the bottleneck; in parallel nothing does.
+In series everything passes the bottleneck; in parallel only the update does.
 
 ## Less data?
 
-The article says LoRA needs less training data. Measured at each method's own best rate for each amount of
-text it does not:
+The article says that LoRA does with less training data. **Predict** who is ahead on 1,000, 10,000 and 100,000
+characters, each method at its own best rate for each amount:
 """
 
 # %% tags=["volatile"]
@@ -147,13 +167,12 @@ show(check_by_id("D3.10"))
 
 # %% [markdown]
 r"""
-With one rate for all amounts one can "show" either: what overfits on a thousand characters is the
-learning rate.
+Neither needs less than the other.
 
 ## When someone quotes it in an interview
 
 "The update is low-rank, not the weight; nothing is decomposed in training; a step costs about
-two thirds of the operations, because the frozen weights need no gradient. The adapter is parallel to
+two thirds of the operations at width 768, because the frozen weights need no gradient. The adapter is parallel to
 each weight and can be merged, so the exported graph is that of the base."
 
 ## Three questions
@@ -165,7 +184,8 @@ each weight and can be merged, so the exported graph is that of the base."
 <details><summary>Answers</summary>
 
 1. When r (M + D) < M D; for 2 by 3 only at r = 1.
-2. Its other stationary points are saddles (other choices of singular directions), which a random start leaves.
+2. Where the singular values differ, its other stationary points are saddles (other choices of singular directions), which
+   a random start leaves.
 3. Nothing: the update is inside the weights.
 </details>
 

@@ -15,8 +15,8 @@ r"""
 # 10 · D4: are the printed gradients right, and which test would have noticed?
 
 The fifth article, 《大规模语言模型从理论到实践 LoRA》 (no author given), is about LoRA proper:
-$y = (W + BA)x$, only A and B trained, gradients by hand, a worked example, a PyTorch layer. In our
-words; its columns are vectors, so x is (in,) and dy is (out,).
+$y = (W + BA)x$, only A and B trained, gradients by hand, a worked example, a PyTorch layer. Its other claims
+(larger r, convolution and attention, general knowledge kept) follow below. In our words; its columns are vectors, so x is (in,) and dy is (out,).
 
 | | printed | right |
 |---|---|---|
@@ -47,7 +47,8 @@ for name, printed in d4.PRINTED.items():
 
 # %% [markdown]
 r"""
-All four are wrong. How wrong is a wrong gradient? Take the loss that is a parabola in y with
+All four are wrong. (The printed *number* for dA is wrong; the printed *expression*, evaluated, gives the right one: two separate
+slips, see below.) How wrong is a wrong gradient? Take the loss that is a parabola in y with
 the given dy as its gradient; y is linear in B, so it is a parabola in B too. Step from B against each
 gradient, with the length that takes the right one exactly to the bottom:
 """
@@ -71,12 +72,12 @@ two_gradients(B[1:], dB[1:], printed[1:], target, ("B[1]", "B[2]"), step)
 
 # %% [markdown]
 r"""
-It points roughly downhill and overshoots. Training with it would not fail loudly: with a small rate
-the loss falls, and goes on to the wrong place.
+(All three numbers; the picture shows the last two.) It points roughly downhill, so a small step still lowers the loss and
+nobody notices; the step drawn here, right for the true gradient, raises it.
 
 ## Which test notices the order of factors?
 
-The printed expression for dA, $dy\,B^\top x^\top$, read as the example reads it. **Predict:** at which
+The printed expression for dA, $dy\,B^\top x^\top$, read as the example reads it, row times column times row. **Predict:** at which
 ranks does it give the right answer, a wrong one, or an error?
 """
 
@@ -92,7 +93,7 @@ for R in (1, 2, 3):
 
 # %% [markdown]
 r"""
-At r = 1 the wrong order is invisible: a 1 by 1 block commutes with everything. **A test at r = 1 passes it.**
+At r = 1 the wrong order is invisible: a 1 by 1 block commutes with everything. **A test at r = 1 would let it pass.**
 That is why the problems in this library draw sizes that all differ, r = 1 *and* r > min(in, out).
 
 And the other one, $dB = dy\,A$? x is missing, so no choice of shapes can save it:
@@ -116,7 +117,7 @@ show(check_by_id("D4.6"))
 
 # %% [markdown]
 r"""
-Only the first raises. The other four are why "it seems to train" is no test.
+Only the first raises; the other four say nothing.
 
 ## Does it keep what the model knew?
 
@@ -130,14 +131,15 @@ show(check_by_id("D4.9"))
 
 # %% [markdown]
 r"""
-At an equal gain the two forget about as much here (one small model, one text, thirty steps). The rate
-decides more than the method does. What LoRA does guarantee is another thing: the base is untouched, and
+At an equal gain LoRA forgot a little more here (one small model, one text, thirty steps; interpolated between two rates of full
+fine-tuning). The rate matters as much as the method: chapter 05's rate for full fine-tuning was three times the
+larger of these two. What LoRA does guarantee is another thing: the base is untouched, and
 without the adapter the old model is back, bit for bit.
 
 ## Convolution, attention, larger r
 
 "Also for convolution and attention": yes, each with its own derivation and certification. "A larger r
-for precision": up to the rank of the task's update, which for a planted teacher is known:
+for precision": **predict** where the error stops falling for a planted teacher of rank 4 (chapter 05):
 """
 
 # %% tags=["volatile"]
@@ -146,11 +148,13 @@ show(check_by_id("D4.8"))
 
 # %% [markdown]
 r"""
+On real text it still fell a little at 16.
+
 ## When someone quotes it in an interview
 
-Derive it on the board from shapes: dA must be (r, in), so $B^\top$ (r, out) comes first, then dy (out), then
+"From shapes, on the board: dA must be (r, in), so $B^\top$ (r, out) comes first, then dy (out), then
 $x^\top$; dB must be (out, r), so dy first, then $(Ax)^\top$. Then name the test: sizes that all differ, r of
-at least 2, a random upstream gradient, B not zero.
+at least 2, a random upstream gradient, B not zero."
 
 ## Three questions
 
@@ -160,7 +164,7 @@ at least 2, a random upstream gradient, B not zero.
 
 <details><summary>Answers</summary>
 
-1. r = 1 with any sizes; dy = 0 or B = 0 or x = 0 with any r for which the product exists (all zero).
+1. r = 1 with any sizes, read as the example reads it; dy = 0 or B = 0 or x = 0 with any r for which the product exists (all zero).
 2. It does not contain x: doubling the input doubles the true gradient and leaves the printed one as it is.
 3. They stop at different losses on the new text; who learnt more has usually forgotten more. Compare
    the old loss at an equal new loss.

@@ -437,8 +437,7 @@ QUESTIONS = (
         ("D1.4",),
         "All start from a trained model. LoRA trains a low-rank update beside frozen "
         "weights; distillation trains another model on the first one's outputs; fine- "
-        "tuning trains the weights themselves. Prompt tuning and BitFit train fewer "
-        "numbers than LoRA.",
+        "tuning trains the weights themselves. Prompt tuning and BitFit train fewer numbers than LoRA of rank 8.",
     ),
     (
         "How is the low-rank decomposition computed?",
