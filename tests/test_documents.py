@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lora_np.cli.main import main
-from lora_np.documents import DOCUMENTS, IDS, compress, d0, d1, d2, d3, d4, ledger
+from lora_np.documents import (
+    DOCUMENTS,
+    IDS,
+    compress,
+    d0,
+    d0_runs,
+    d1,
+    d2,
+    d3,
+    d4,
+    ledger,
+)
 from lora_np.documents import adversarial as adv
 from lora_np.documents.encoders import Classifier, LSTMEncoder, low_rank
 from lora_np.documents.gan import FeatureGAN
@@ -29,6 +40,7 @@ from lora_np.documents.words import NaiveBayes, english_stemmer, prepare
 from lora_np.functional import truncated_svd, truncated_svd_backward
 from lora_np.models import GPT, GPTConfig
 from lora_np.nn import ops
+from lora_np.nn.adapt import count_parameters
 from lora_np.tape import Tensor
 from lora_np.training import fine_tune
 
@@ -148,6 +160,20 @@ def test_what_counts_as_a_contradiction():
     assert "ZeroDivisionError: by hand (test_documents.py" in broken.contradictions[0]
     assert broken.verdict is None
     assert ledger.check(stub(fine, ledger.FAILS)).contradictions
+    named = ledger.check(stub(fine, because="{b}")).contradictions
+    assert "names a figure that was not computed" in named[0]
+
+    def twice(e):
+        fine(e)
+        fine(e)
+
+    assert "computed already" in ledger.check(stub(twice)).contradictions[0]
+
+    def numpy_count(e):
+        e.figure("a", "a", np.int64(4), "4.4")  # an integer must be equal
+        e.conclude(True)
+
+    assert ledger.check(stub(numpy_count)).contradictions
 
 
 @pytest.mark.parametrize(
@@ -189,9 +215,13 @@ def test_the_command(capsys, monkeypatch):
 
 def test_low_rank_names_what_is_wrong():
     x = rng().normal(size=(4, 6))
-    for k in (0, 5, 2.5):
+    for k in (0, 5, 2.5, 2.0, True, None, float("nan")):
         with pytest.raises(ValueError, match=r"1 \.\.\. 4"):
             truncated_svd(x, k)
+    assert truncated_svd(x, np.int64(2))[0].shape == (4, 6)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="not finite"):
+            truncated_svd(np.where(x > 1, bad, x), 2)
     with pytest.raises(ValueError, match="singular values 2 and 3 coincide"):
         truncated_svd(np.diag([3.0, 2.0, 2.0]), 2)
     with pytest.raises(ValueError, match="rank below it"):
@@ -321,7 +351,38 @@ def test_attack_options_are_checked():
     with pytest.raises(ValueError, match="method must be one of"):
         adv.perturb(model, ids, labels, 0.1, "deepfool")
     with pytest.raises(ValueError, match="eps is a distance"):
+        adv.perturb(model, ids, labels, float("inf"))
+    with pytest.raises(ValueError, match="at least one sequence"):
+        adv.perturb(model, ids[:0], labels[:0], 0.1)
+    with pytest.raises(ValueError, match="eps is a distance"):
         adv.AdversarialTraining(model, "fgm", -1.0)
+    with pytest.raises(ValueError, match="method must be one of"):
+        adv.AdversarialTraining(model, "bogus", 1.0)
+    with pytest.raises(ValueError, match="how must be one of"):
+        Classifier(tiny(), 8, 3, rng(), 2, "pca")
+
+
+def test_each_attack_takes_the_step_of_its_paper():
+    """Directions, not only norms: a sign, the gradient, the divergence's gradient."""
+    model, ids, labels = classifier("lstm")
+    zero = np.zeros((24, 8))
+
+    def loss(offset):
+        return ops.cross_entropy(model.logits(ids, offset), labels, reduction="sum")
+
+    g = adv.offset_gradient(model, loss, zero)
+    got = adv.perturb(model, ids, labels, 0.5, "fgm")
+    np.testing.assert_allclose(got, adv.to_norm(g, 4, 0.5))
+    got = adv.perturb(model, ids, labels, 0.5, "fgsm")
+    np.testing.assert_array_equal(np.sign(got), np.sign(g))
+    assert np.ptp(np.abs(got)) < 1e-12  # every entry as large as the others
+    start = adv.to_norm(rng(1).normal(size=zero.shape), 4, 0.05)  # a tenth of ε
+    clean = model.logits(ids).data
+    d = adv.offset_gradient(
+        model, lambda o: ops.kl_divergence(clean, model.logits(ids, o), "sum"), start
+    )
+    got = adv.perturb(model, ids, labels, 0.5, "vat", rng=rng(1))
+    np.testing.assert_allclose(got, adv.to_norm(d, 4, 0.5))
 
 
 def test_the_virtual_adversary_needs_no_labels():
@@ -457,6 +518,34 @@ def test_gradients_of_other_methods(make):
         assert p.grad[i] == pytest.approx(want, rel=2e-6, abs=1e-9), name
 
 
+def test_a_student_follows_its_teacher():
+    teacher = tiny()
+    student = Distillation(teacher)
+    assert len(student.student.h) == 1  # every second of two blocks, the first one
+    four = Distillation(tiny(n_layer=4))
+    want = [tiny(n_layer=4).h[i].mlp.c_fc.weight.data for i in (0, 2)]
+    for block, weight in zip(four.student.h, want):
+        np.testing.assert_array_equal(block.mlp.c_fc.weight.data, weight)
+    ids = rng(1).integers(0, 16, (2, 5))
+    z, w = teacher.logits(ids).data, student.student.logits(ids).data
+    want = float(ops.kl_divergence(Tensor(z), Tensor(w)).data)
+    assert float(student.loss(ids, ids).data) == pytest.approx(want, rel=1e-6)
+    back = float(ops.kl_divergence(Tensor(w), Tensor(z)).data)
+    assert abs(back - want) > 1e-3 * want  # the direction would be noticed
+    assert count_parameters(student)[0] == count_parameters(student)[1]
+
+
+def test_a_prompt_stands_before_the_text():
+    """A prompt of a real token's embedding is that token, unseen by the loss."""
+    ids, target = rng(1).integers(0, 16, (2, 5)), rng(2).integers(0, 16, (2, 5))
+    model = tiny()
+    whole = np.concatenate([np.full((2, 1), 7), ids], axis=1)
+    counted = np.concatenate([np.full((2, 1), -100), target], axis=1)
+    want = float(model.loss(whole, counted).data)
+    prompt = PromptTuning(model, np.array([[7]]))
+    assert float(prompt.loss(ids, target).data) == pytest.approx(want, rel=1e-6)
+
+
 def test_a_frozen_A_stays():
     from lora_np.nn import LoraConfig, attach_lora
 
@@ -568,6 +657,36 @@ def test_fit_learns_and_goes_on():
     adaptation.fit(ids, epochs=1)
     assert len(adaptation.history.loss) == 22
     np.testing.assert_array_equal(adaptation.hidden(ids), adaptation.hidden(ids))
+
+
+def test_fit_shuffles_and_hidden_is_in_evaluation_mode():
+    adaptation = LowRankAdaptation(tiny(dropout=0.5), batch_size=2)
+    orders = adaptation._order(50, 2)
+    assert sorted(np.concatenate(orders[:25])) == list(range(50))
+    flat = np.concatenate(orders)
+    assert list(flat[:50]) != list(range(50)) and list(flat[:50]) != list(flat[50:])
+    assert [len(o) for o in adaptation._order(5, 1)] == [2, 2, 1]  # the last one too
+    ids = rng(1).integers(0, 16, (2, 5))
+    adaptation.model.train()
+    np.testing.assert_array_equal(adaptation.hidden(ids), adaptation.hidden(ids))
+    assert adaptation.model.training
+
+
+def test_held_out_examples_were_not_trained_on():
+    assert not set(d0_runs.copying_words()[0]) & set(d0_runs.copying_words()[1])
+    for train, held in zip(d0_runs.books(0), d0_runs.books(1)):
+        assert held[:400].tobytes() not in train.tobytes()
+    x, y = d0_runs.held_out_books()
+    for ids, label in zip(x[:30], y[:30]):
+        assert ids.tobytes() in d0_runs.books(1)[label].tobytes()
+
+
+def test_the_gans_features_are_used():
+    labels = np.repeat([0, 1], 20)
+    gan = FeatureGAN(rng(1).normal(size=(40, 3)) + labels[:, None], labels, 2, rng())
+    gan.train(5)
+    sample, classes = gan.sample(50)
+    assert sample.shape == (50, 3) and set(classes) == {0, 1}
 
 
 def test_fit_names_bad_ids():

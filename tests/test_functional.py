@@ -7,6 +7,7 @@ import pytest
 
 from lora_np import functional as F
 from lora_np import lora as L
+from lora_np.functional.adversarial import softplus
 from lora_np.reference import PAIRS, Draw
 
 
@@ -360,3 +361,11 @@ def test_numpy_integers_and_floats_are_numbers():
     a = np.ones((2, 2), np.float32)
     assert L.lora_linear(a, a, None, a, a, np.float64(0.5))[0].dtype == np.float32
     assert type(L.scaling(np.float64(8), 4)) is float
+
+
+def test_softplus_keeps_its_digits_and_does_not_overflow():
+    for dtype, x in ((np.float64, -40.0), (np.float32, -18.0)):
+        got = softplus(np.array([x, -x], dtype))
+        np.testing.assert_allclose(got, [np.exp(x), -x], rtol=1e-6)
+        assert got.dtype == dtype
+    assert softplus(np.array([1e4, -1e4])).tolist() == [1e4, 0.0]

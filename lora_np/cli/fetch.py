@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List, or download and check."""
-    names = list(SOURCES) if options.names == ["all"] else options.names
+    names = list(SOURCES) if "all" in options.names else options.names
     for name in names:
         source(name)  # refuse an unknown name before anything is downloaded
     for name in names:

@@ -121,8 +121,14 @@ def fetch(name: str, timeout: float = 60.0) -> Path:
     if available(name):
         archive(name)
         return path
-    with urllib.request.urlopen(f"{INDEX}/{s.project}/", timeout=timeout) as page:
-        links = re.findall(r'href="([^"#]+)', page.read().decode("utf-8"))
+    try:
+        with urllib.request.urlopen(f"{INDEX}/{s.project}/", timeout=timeout) as page:
+            links = re.findall(r'href="([^"#]+)', page.read().decode("utf-8"))
+    except OSError as error:
+        raise OSError(
+            f"{INDEX} cannot be reached ({error}); is there a network? {s.file} may "
+            f"also be put into {path.parent} by hand"
+        ) from error
     link = next((x for x in links if x.endswith("/" + s.file)), None)
     if link is None:
         raise ValueError(f"{INDEX}/{s.project}/ does not list {s.file}")

@@ -72,6 +72,18 @@ def within_norm(offset: Array, batch: int, eps: float) -> Array:
     return (flat * scale).astype(offset.dtype).reshape(offset.shape)
 
 
+def check_attack(method: str, eps: float, steps: int) -> None:
+    """Raise ValueError unless eps is a distance, the method known, steps 1 or more.
+
+    >>> check_attack("pgd", 0.5, 3)
+    """
+    if not 0 <= eps < float("inf"):
+        raise ValueError(f"eps is a distance, 0 or more and finite, got {eps}")
+    if method not in METHODS or steps < 1:
+        raise ValueError(f"method must be one of {METHODS} and steps 1 or more, got "
+                         f"{method!r} and {steps}")  # fmt: skip
+
+
 def perturb(
     model: Classifier, ids: Array, labels: Array, eps: float, method: str = "pgd",
     steps: int = 5, rng: Rng | None = None,
@@ -86,11 +98,9 @@ def perturb(
     iteration, without labels (Miyato et al. 2018, 1704.03976).
     Raises ValueError for eps < 0, another method or no step.
     """
-    if not eps >= 0:
-        raise ValueError(f"eps is a distance, 0 or more, got {eps}")
-    if method not in METHODS or steps < 1:
-        raise ValueError(f"method must be one of {METHODS} and steps 1 or more, got "
-                         f"{method!r} and {steps}")  # fmt: skip
+    check_attack(method, eps, steps)
+    if not len(ids):
+        raise ValueError("an attack needs at least one sequence, got none")
     with no_grad():
         zero = np.zeros_like(to_host(model.encoder.embed(ids).data))
     B = len(ids)
@@ -134,8 +144,7 @@ class AdversarialTraining(Module):
     """
 
     def __init__(self, model: Classifier, method: str, eps: float, steps: int = 3):
-        if not eps >= 0:
-            raise ValueError(f"eps is a distance, 0 or more, got {eps}")
+        check_attack(method, eps, steps)
         self.model, self.method, self.eps, self.steps = model, method, eps, steps
 
     def loss(

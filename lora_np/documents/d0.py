@@ -38,8 +38,9 @@ D0 = Document(
     "its size before any training, LoRA by exactly 0. Telling three books apart with "
     "as many trained numbers ({bottleneck_n:,.0f} and {lora_n:,.0f}): "
     "{bottleneck:.2f} of held-out windows right and {bottleneck_a:.2f} under attack; "
-    "trained against the attack {adversarial:.2f} and {adversarial_a:.2f}; LoRA "
-    "{lora:.2f} and {lora_a:.2f}.",
+    "the same without the rank {frozen:.2f} and {frozen_a:.2f}; trained against the "
+    "attack {adversarial:.2f} and {adversarial_a:.2f}; LoRA {lora:.2f} and "
+    "{lora_a:.2f}. (One seed; differences under 0.06 say nothing.)",
 )
 def d0_1(e: Evidence) -> None:
     """Both methods on one base, one task, one budget."""
@@ -55,6 +56,7 @@ def d0_1(e: Evidence) -> None:
              within=0.0)  # fmt: skip
     written = {"bottleneck": (4491, "0.629", "0.150"),
                "adversarial": (4491, "0.637", "0.279"),
+               "frozen": (4491, "0.650", "0.150"),
                "lora": (4483, "0.717", "0.175")}  # fmt: skip
     for name, (numbers, clean, attacked) in written.items():
         done = runs.on_base(name)
@@ -224,12 +226,12 @@ def d0_3(e: Evidence) -> None:
              within=1e-4)  # fmt: skip
     equal = np.diag([3.0, 2.0, 2.0])
     refused = raises(lambda: truncated_svd(equal, 2), says="coincide")
-    e.figure("equal", "σ_2 = σ_3: raises (1 = yes)", int(refused), "1")
+    e.figure("equal", "σ_2 = σ_3: raises", int(refused), "1", "yes or no")
     inside = np.diag([3.0, 3.0, 1.0])
     _, cache = truncated_svd(inside, 2)
     finite = np.isfinite(truncated_svd_backward(np.ones((3, 3)), cache)[0]).all()
     e.figure(
-        "inside", "σ_1 = σ_2, both kept: gradient finite (1 = yes)", int(finite), "1"
+        "inside", "σ_1 = σ_2, both kept: gradient finite", int(finite), "1", "yes or no"
     )
     e.figure(
         "complex", "complex step through the SVD: error", complex_step_error(), "0.64"
@@ -261,10 +263,10 @@ def complex_step_error() -> float:
     "hardly: clean accuracies are {fgsm:.2f}, {fgm:.2f}, {pgd:.2f}, {vat:.2f}, within "
     "what {test:.0f} examples can tell apart. Rank-4 features alone protect nothing "
     "({low_a:.2f}), with FGM {low_fgm_a:.2f}. A transformer: {gpt_a:.2f} of "
-    "{gpt:.2f}, with FGM {gpt_fgm_a:.2f} of {gpt_fgm:.2f}. A GAN on the features, "
-    "whose discriminator ends at {d_loss:.2f} (2 ln 2 = 1.39 would be a draw), as "
-    "extra data: {gan_without:.2f} to {gan_with:.2f}, attacked {gan_without_a:.2f} to "
-    "{gan_with_a:.2f}.",
+    "{gpt:.2f}, with FGM of half the norm {gpt_fgm_a:.2f} of {gpt_fgm:.2f}. A GAN on "
+    "the features, whose discriminator ends at {d_loss:.2f} (2 ln 2 = 1.39 would be a "
+    "draw), as extra data: {gan_without:.2f} to {gan_with:.2f}, attacked "
+    "{gan_without_a:.2f} to {gan_with_a:.2f}.",
 )
 def d0_4(e: Evidence) -> None:
     """Clean and attacked accuracy, with and without."""
@@ -325,12 +327,13 @@ def d0_4(e: Evidence) -> None:
     "The Keras listing: Embedding, LSTM encoder, LSTM decoder, Dense.",
     REPAIRED,
     "It cannot run: an encoder that returns one vector feeds a decoder that wants a "
-    "sequence (raises), and a loss for probabilities gets outputs that are none: "
-    "their rows sum to {sum:.2f} on average, and {negative:.0f} % of them are "
-    "negative, with no logarithm. Nothing in it is low-rank or adversarial. Repaired, "
-    "with backward through time by hand, it copies {exact:.0f} % of {words:.0f} words "
-    "that it never saw, letter for letter ({other:.0f} % of those that it did not "
-    "read).",
+    "sequence (raises), and a loss for probabilities gets a Dense layer's outputs, "
+    "which are none: {negative:.0f} % of the trained model's are negative and have no "
+    "logarithm. (That a layer has no .input before its first call is Keras's own "
+    "error and is not shown here.) Nothing in it is low-rank or adversarial. "
+    "Repaired, with backward through time by hand, it copies {exact:.0f} % of "
+    "{words:.0f} words that it never saw, letter for letter; when it reads another "
+    "word, {other:.0f} %.",
 )
 def d0_5(e: Evidence) -> None:
     """The faults one by one; the working encoder-decoder."""
@@ -339,17 +342,23 @@ def d0_5(e: Evidence) -> None:
     weights = [rng.normal(size=s) for s in ((4 * H, H), (4 * H, H), (4 * H,))]
     one_vector, zero = rng.normal(size=(2, H)), np.zeros((2, H))
     wrong = raises(lambda: lstm(one_vector, zero, zero, *weights), says="x_TND must")
-    e.figure("raises", "one vector into the decoder raises (1 = yes)", int(wrong), "1")
-    outputs = rng.normal(size=(1000, H)) @ rng.normal(size=(H, 10))
-    e.figure("sum", "outputs without a softmax: mean sum of a row",
-             float(outputs.sum(axis=1).mean()), "0.05")  # fmt: skip
-    e.figure("negative", "outputs below zero", float(100 * (outputs < 0).mean()), "50",
-             "%")  # fmt: skip
+    e.figure(
+        "raises", "one vector into the decoder raises", int(wrong), "1", "yes or no"
+    )
     words = runs.copying_words()[1][:400]
-    (source, _), target = runs.word_codes(words)
-    written = runs.copier().write(source, 1, runs.LENGTH + 1)
+    (source, told), target = runs.word_codes(words)
+    model = runs.copier()
+    outputs = model.decode(model.encode(source), told)[0].data
+    e.figure("sum", "Dense outputs without a softmax: a row's sum, mean size",
+             float(np.abs(outputs.sum(axis=1)).mean()), "29", "", 20)  # fmt: skip
+    below = float(100 * (outputs < 0).mean())
+    e.figure("negative", "of these outputs below zero", below, "60", "%", 8)
+    written = model.write(source, 1, runs.LENGTH + 1)
     exact = 100 * float((written == target).all(axis=1).mean())
-    other = 100 * float((np.roll(written, 1, axis=0) == target).all(axis=1).mean())
+    elsewhere = model.write(np.roll(source, 1, axis=0), 1, runs.LENGTH + 1)
+    other = 100 * float((elsewhere == target).all(axis=1).mean())
+    seen = set(runs.copying_words()[0]) & set(words)
+    e.figure("seen", "of the held-out words were trained on", len(seen), "0")
     e.figure("words", "held-out words", len(words), "400")
     e.figure("exact", "copied without a fault", exact, "86", "%", 8)
     e.figure("other", "the same when another word was read", other, "0", "%", 1)
@@ -402,9 +411,9 @@ def bag_of_words(kind: str, drop_count: int, stem=None) -> float:  # type: ignor
     return float(np.mean(right))
 
 
-def preprocessed_losses() -> tuple[float, float]:
-    """Held-out loss of the untouched new text after LoRA on it, and after LoRA on the
-    same text without its 20 most frequent words."""
+def preprocessed_losses() -> tuple[float, float, float]:
+    """Held-out loss of the untouched new text after LoRA on it, on its lower-case
+    tokens, and on these without the 20 most frequent words."""
     text = decode(ex.split_devil())
     drop = stop_words([text], 20)
     bare = encode(" ".join(prepare(text, drop)))
@@ -413,7 +422,13 @@ def preprocessed_losses() -> tuple[float, float]:
         return random_windows(bare, ex.BATCH, ex.TIME, rng)
 
     done = ex.run(ex.lora(ex.base()), ex.RATES["lora"], draw=draw)
-    return ex.adapted("lora").new, done.new
+    tokenised = encode(" ".join(prepare(text)))
+
+    def draw_tokenised(rng: np.random.Generator) -> tuple:
+        return random_windows(tokenised, ex.BATCH, ex.TIME, rng)
+
+    only = ex.run(ex.lora(ex.base()), ex.RATES["lora"], draw=draw_tokenised)
+    return ex.adapted("lora").new, only.new, done.new
 
 
 @D0.claim(
@@ -423,9 +438,11 @@ def preprocessed_losses() -> tuple[float, float]:
     "It depends on what is asked. Genesis or Gospel, from ten examples each (bag of "
     "words, naive Bayes): {raw:.3f} as it is, {dropped:.3f} without the 20 most "
     "frequent words. Which of three books: {author:.3f} and {author_dropped:.3f}, "
-    "because there the small words are the style. For generation it ruins: trained on "
-    "text without them the loss on real text is {bare:.2f} nats a byte against "
-    "{real:.2f} (untrained {base:.2f}).",
+    "because there the small words are the style. For generation it ruins: the loss "
+    "on real text is {real:.2f} nats a byte after training on it, {tokenised:.2f} "
+    "after training on its lower-case tokens (capitals, punctuation and lines are "
+    "gone), {bare:.2f} when the frequent words are dropped too; untrained it is "
+    "{base:.2f}.",
 )
 def d0_6(e: Evidence) -> None:
     """Two classifications and a language model, with and without."""
@@ -442,7 +459,7 @@ def d0_6(e: Evidence) -> None:
     else:
         e.figure("stemmed", "Genesis or Gospel, dropped and stemmed",
                  bag_of_words("subject", 20, stem), "0.623", "", 0.01)  # fmt: skip
-    real, bare = preprocessed_losses()
+    real, only, bare = preprocessed_losses()
     e.figure(
         "base", "new text, base", ex.base_losses()[0], "2.218", "nats a byte", 0.002
     )
@@ -451,7 +468,9 @@ def d0_6(e: Evidence) -> None:
     )
     e.figure("bare", "new text, trained on it without frequent words", bare, "2.262",
              "nats a byte", 0.1)  # fmt: skip
-    e.conclude(as_stated=bare < real, repaired=dropped > raw and bare > real)
+    e.figure("tokenised", "new text, trained on its lower-case tokens", only, "2.154",
+             "nats a byte", 0.1)  # fmt: skip
+    e.conclude(as_stated=bare < real, repaired=dropped > raw and bare > only > real)
 
 
 @D0.claim(
@@ -460,11 +479,11 @@ def d0_6(e: Evidence) -> None:
     HOLDS,
     "Run on a character model of the Tang poems (8th century; {vocabulary:,.0f} "
     "characters, {loss:.2f} nats a character on held-out poems, {unigram:.2f} by "
-    "frequency alone): {unknown:.0f} of the 5 characters are unknown to it. The "
-    "likeliest next one is a comma, {comma:.2f} against {comma_q:.3f} by frequency: "
-    "the model knows the metre (lines of five characters), and nothing of "
-    "programming. What the question wants is a model of modern Chinese; the mechanism "
-    "is this one.",
+    "frequency alone): {unknown:.0f} of the 5 characters are unknown to it. At the "
+    "start of a line the likeliest next one is a comma, {comma:.2f} against "
+    "{comma_q:.3f} by frequency: that lines of five characters end so is most of what "
+    "the model has learnt, and of programming it knows nothing. What the question "
+    "wants is a model of modern Chinese; the mechanism is this one.",
 )
 def d0_7(e: Evidence) -> None:
     """The distribution beside the unigram one."""
@@ -493,11 +512,12 @@ def d0_7(e: Evidence) -> None:
     "D0.8",
     "Judge by accuracy, recall and F1.",
     HOLDS,
-    "Implemented, precision too. The LSTM classifier of three books: accuracy "
-    "{accuracy:.3f}, mean precision {macro_precision:.3f}, recall {macro_recall:.3f}, "
-    "F1 {macro_f1:.3f}. One that always says the same book has accuracy "
-    "{constant:.3f} and F1 {constant_f1:.3f}: accuracy alone would not show it. For a "
-    "language model none of these is the measure; the loss is.",
+    "Implemented, precision too. The LSTM classifier of three books, as many windows "
+    "of each: accuracy {accuracy:.3f}, mean precision {macro_precision:.3f}, recall "
+    "{macro_recall:.3f}, F1 {macro_f1:.3f}. With nine windows in ten from one book, "
+    "saying always that book has accuracy {constant:.3f} against the classifier's "
+    "{few:.3f}, and F1 {constant_f1:.3f} against {few_f1:.3f}: by accuracy alone the "
+    "two are alike. For a language model none of these is the measure; the loss is.",
 )
 def d0_8(e: Evidence) -> None:
     """Our scores of a trained classifier, against scikit-learn where it is there."""
@@ -512,9 +532,17 @@ def d0_8(e: Evidence) -> None:
         ("macro_recall", "recall, mean", "0.762"), ("macro_f1", "F1, mean", "0.760"),
     ):  # fmt: skip
         e.figure(key, words, ours[key], want, "", ex.ACCURACY_DRIFT)
-    same = scores(truth, np.zeros_like(truth), 3)
-    e.figure("constant", "always the same book: accuracy", same["accuracy"], "0.333")
-    e.figure("constant_f1", "always the same book: F1, mean", same["macro_f1"], "0.167")
+    first = np.flatnonzero(truth == 0)
+    few = [np.flatnonzero(truth == c)[:5] for c in (1, 2)]
+    rows = np.concatenate([first, *few])  # nine in ten from one book
+    same = scores(truth[rows], np.zeros(len(rows), int), 3)
+    ours_few = scores(truth[rows], guess[rows], 3)
+    e.figure("few", "nine in ten from one book: the classifier's accuracy",
+             ours_few["accuracy"], "0.833", "", ex.ACCURACY_DRIFT)  # fmt: skip
+    e.figure("few_f1", "the classifier's F1, mean", ours_few["macro_f1"], "0.694", "",
+             ex.ACCURACY_DRIFT)  # fmt: skip
+    e.figure("constant", "always the same book: accuracy", same["accuracy"], "0.889")
+    e.figure("constant_f1", "always the same book: F1, mean", same["macro_f1"], "0.314")
     try:
         from sklearn.metrics import precision_recall_fscore_support as reference
     except ModuleNotFoundError:
@@ -531,11 +559,15 @@ def d0_8(e: Evidence) -> None:
             "0.0",
             within=1e-12,
         )
-    e.conclude(as_stated=same["macro_f1"] < same["accuracy"] < ours["accuracy"])
+    e.conclude(
+        as_stated=same["accuracy"] >= ours_few["accuracy"]
+        and same["macro_f1"] < ours_few["macro_f1"]
+    )
 
 
-def bottleneck_on(task: str, lr: float, k: int = 32) -> float:
-    """Held-out loss of D0's form, 32,768 numbers trained, on a task of generation."""
+def decoder_on(task: str, lr: float, k: int | None) -> float:
+    """Held-out loss with the base frozen and its decoder trained, 32,768 numbers, on
+    features at rank k, or on all of them (k None)."""
     model = runs.Bottleneck(ex.base(), k)
     if task == "generation":
         fine_tune(model, ex.draw_devil, ex.STEPS, lr)
@@ -548,21 +580,25 @@ def bottleneck_on(task: str, lr: float, k: int = 32) -> float:
     "Applications: generation, classification, translation, question answering.",
     REPAIRED,
     "All four run on real text, D0's form (features on 32 fixed directions, "
-    "{numbers:,.0f} trained numbers in the decoder) beside LoRA with as many (r = 4), "
-    "each at its own rate. Generation: {d0_generation:.2f} and {lora_generation:.2f} "
-    "nats a byte (base {base_generation:.2f}): the bottleneck takes as much as its "
-    "training gives. Spanish after English verses {d0_translation:.2f} and "
-    "{lora_translation:.2f} ({base_translation:.2f}), answers about elements "
-    "{d0_questions:.2f} and {lora_questions:.2f} ({base_questions:.2f}), where "
-    "training only the decoder learns the form and less by heart. Classification is "
-    "in D0.1.",
+    "{numbers:,.0f} trained numbers in the decoder, of which {effective:,.0f} can "
+    "matter) beside the decoder alone and LoRA with as many (r = 4), each at its own "
+    "rate. Generation: {d0_generation:.2f}, {head_generation:.2f} and "
+    "{lora_generation:.2f} nats a byte (base {base_generation:.2f}): the bottleneck "
+    "takes as much as its training gives. Spanish after English verses "
+    "{d0_translation:.2f}, {head_translation:.2f}, {lora_translation:.2f} "
+    "({base_translation:.2f}): the bottleneck costs what training the decoder gains. "
+    "Answers about elements {d0_questions:.2f}, {head_questions:.2f}, "
+    "{lora_questions:.2f} ({base_questions:.2f}): what helps is to train only the "
+    "decoder, which learns the form and less by heart. Classification is in D0.1.",
 )
 def d0_9(e: Evidence) -> None:
     """Three tasks of generation; classification is D0.1's."""
-    written = {"generation": ("2.218", "2.000", "2.218"),
-               "translation": ("2.490", "2.517", "5.508"),
-               "questions": ("2.765", "3.361", "10.856")}  # fmt: skip
-    rates = {"generation": 1e-2, "translation": 3e-2, "questions": 1e-2}
+    # D0's form, the decoder alone, LoRA, base; rates: the best of 3e-3, 1e-2, 3e-2
+    written = {"generation": ("2.218", "2.030", "2.000", "2.218"),
+               "translation": ("2.478", "2.267", "2.475", "5.508"),
+               "questions": ("2.765", "2.889", "3.361", "10.856")}  # fmt: skip
+    rates = {"generation": (1e-2, 1e-2, 1e-2), "translation": (3e-2, 3e-2, 3e-2),
+             "questions": (1e-2, 1e-2, 1e-2)}  # fmt: skip
     gains = []
     e.figure(
         "numbers",
@@ -570,16 +606,21 @@ def d0_9(e: Evidence) -> None:
         count_parameters(runs.Bottleneck(ex.base(), 32))[0],
         "32768",
     )
+    e.figure("effective", "of these can matter on 32 directions", 256 * 32, "8192")
     e.figure("lora_numbers", "trained numbers, LoRA r 4", count_parameters(
         ex.lora(ex.base(), 4))[0], "32768")  # fmt: skip
-    for task, (d0_want, lora_want, base_want) in written.items():
+    for task, (d0_want, head_want, lora_want, base_want) in written.items():
+        d0_rate, head_rate, lora_rate = rates[task]
         if task == "generation":
             before, own = ex.base_losses()[0], ex.adapted("lora", 4).new
         else:
-            before, own, _ = task_by_prompt(task, ex.lora(ex.base(), 4))
-        got = bottleneck_on(task, rates[task])
+            before, own, _ = task_by_prompt(task, ex.lora(ex.base(), 4), lora_rate)
+        got = decoder_on(task, d0_rate, 32)
+        head = decoder_on(task, head_rate, None)
         drift = 2 * ex.LOSS_DRIFT
         e.figure("d0_" + task, f"{task}: D0's form", got, d0_want, "nats a byte", drift)
+        e.figure("head_" + task, f"{task}: the decoder alone", head, head_want,
+                 "nats a byte", drift)  # fmt: skip
         e.figure("lora_" + task, f"{task}: LoRA", own, lora_want, "nats a byte", drift)
         e.figure(
             "base_" + task, f"{task}: base", before, base_want, "nats a byte", drift
@@ -636,15 +677,32 @@ def svd_products(T: int, D: int) -> int:
     return 3 * D * T * T + 10 * T**3
 
 
+def foreign_embedding(kind: str) -> GPT:
+    """The base with other vectors for its bytes; the output keeps its own matrix.
+
+    kind: its own vectors "shuffled", or "random" ones of the same size.
+    """
+    model, rng = ex.base(), np.random.default_rng(0)
+    model.untie()
+    w = model.wte.weight.data
+    if kind == "shuffled":
+        model.wte.weight.data = rng.permutation(w)
+    else:
+        model.wte.weight.data = rng.normal(0, w.std(), w.shape).astype(w.dtype)
+    return model
+
+
 @D0.claim(
     "D0.11",
     "The embedding comes from pretrained word vectors (Word2Vec, GloVe).",
     REPAIRED,
     "A language model brings its own, trained with it. With LoRA on the linear "
     "layers: embedding kept frozen {kept:.3f} nats a byte, LoRA on it too "
-    "{adapted:.3f}, replaced by other vectors of the same size {replaced:.3f} (the "
-    "base had {base:.3f}): foreign vectors throw away what the model knows. Freezing "
-    "or adapting it is a choice, of {numbers:,.0f} numbers here.",
+    "{adapted:.3f}. Vectors that the model was not trained with: random ones of the "
+    "same size {random:.3f}, its own shuffled among the bytes {replaced:.3f} (the "
+    "base had {base:.3f}). Word2Vec's vectors are for words, and could only be such "
+    "strangers to a pretrained model. Freezing or adapting the embedding is a choice, "
+    "of {numbers:,.0f} numbers here.",
 )
 def d0_11(e: Evidence) -> None:
     """Frozen, adapted, replaced."""
@@ -652,15 +710,8 @@ def d0_11(e: Evidence) -> None:
     names = ["wte", "c_attn", "attn.c_proj", "c_fc", "mlp.c_proj"]
     both = ex.lora(ex.base(), 8, names)
     done = ex.run(both, ex.RATES["lora"])
-    foreign = ex.base()
-    w = foreign.wte.weight.data
-    rng = np.random.default_rng(0)
-    head = foreign.head().data.copy()
-    foreign.untie()
-    assert foreign.lm_head is not None
-    foreign.lm_head.weight.data = head  # the output keeps its own matrix
-    foreign.wte.weight.data = rng.permutation(w)  # real vectors, of other bytes
-    other = ex.run(ex.lora(foreign), ex.RATES["lora"])
+    other = ex.run(ex.lora(foreign_embedding("shuffled")), ex.RATES["lora"])
+    drawn_at_random = ex.run(ex.lora(foreign_embedding("random")), ex.RATES["lora"])
     e.figure(
         "base", "new text, base", ex.base_losses()[0], "2.218", "nats a byte", 0.002
     )
@@ -670,8 +721,16 @@ def d0_11(e: Evidence) -> None:
     e.figure("adapted", "LoRA, embedding adapted too", done.new, "2.007", "nats a byte",
              ex.LOSS_DRIFT)  # fmt: skip
     e.figure(
-        "replaced", "LoRA, embedding exchanged", other.new, "3.005", "nats a byte", 0.05
+        "replaced",
+        "LoRA, embedding shuffled among the bytes",
+        other.new,
+        "3.005",
+        "nats a byte",
+        0.05,
     )
     e.figure("numbers", "numbers that adapting it adds", done.trainable
              - ex.adapted("lora").trainable, "3072")  # fmt: skip
-    e.conclude(as_stated=other.new < kept, repaired=min(kept, done.new) < other.new)
+    e.figure("random", "LoRA, random vectors of the same size", drawn_at_random.new,
+             "2.497", "nats a byte", 0.05)  # fmt: skip
+    worst = min(other.new, drawn_at_random.new)
+    e.conclude(as_stated=worst < kept, repaired=min(kept, done.new) < worst)

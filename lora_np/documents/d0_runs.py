@@ -155,13 +155,16 @@ class OnBase:
 
 @cache
 def on_base(name: str) -> OnBase:
-    """One of three, with as many trained numbers.
+    """One of four, with as many trained numbers.
 
     "bottleneck": frozen base, features at rank 4, a wide decoder; "adversarial": the
-    same trained against FGM; "lora": rank 2 on the fused qkv and a linear decoder.
+    same trained against FGM; "frozen": without the rank; "lora": rank 2 on the fused
+    qkv and a linear decoder.
     """
     rng, base = np.random.default_rng(0), ex.base()
-    model = Classifier(base, 128, CLASSES, rng, None if name == "lora" else 4)
+    model = Classifier(
+        base, 128, CLASSES, rng, None if name in ("lora", "frozen") else 4
+    )
     if name == "lora":
         ex.lora(base, 2, ["c_attn"])
     else:
@@ -181,7 +184,7 @@ class Bottleneck(Module):
     position t see what comes after it.
     """
 
-    def __init__(self, base: GPT, k: int):
+    def __init__(self, base: GPT, k: int | None):
         base.untie()
         base.freeze()
         self.base, self.k = base, k
@@ -190,7 +193,9 @@ class Bottleneck(Module):
 
     def loss(self, ids, target, reduction="mean", rng=None) -> Tensor:  # type: ignore[no-untyped-def]
         """Cross-entropy of the next byte."""
-        h = low_rank(self.base.hidden(ids), len(ids), self.k, "orthonormal")
+        h = self.base.hidden(ids)
+        if self.k is not None:
+            h = low_rank(h, len(ids), self.k, "orthonormal")
         return ops.linear_cross_entropy(
             h, self.base.head(), target.reshape(-1), reduction=reduction
         )

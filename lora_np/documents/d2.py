@@ -263,6 +263,8 @@ class SimpleClassifier(Module):
 
     def forward(self, x: np.ndarray) -> Tensor:
         """x (N, inputs) → logits (N, outputs)."""
+        if self.weight.requires_grad:  # while W_const itself is made
+            return ops.linear(Tensor(x), self.weight, self.bias)
         return ops.lora_linear(Tensor(x), self.weight, self.bias, self.lora_A,
                                self.lora_B, 1.0)  # fmt: skip
 
@@ -301,6 +303,28 @@ def book_features(part: int, count: int) -> Callable:
     return draw
 
 
+def book_classifier() -> SimpleClassifier:
+    """The repaired classifier, r = 1, on a W_const that tells two books apart.
+
+    W_const is trained on the Bible and The Devil's Dictionary alone and then frozen;
+    what rank 1 has to add is the third book, the elements.
+    """
+    model = SimpleClassifier(100, 3, 1, np.random.default_rng(0))
+    model.freeze()
+    model.weight.requires_grad = True
+    three_books = book_features(0, 30)
+
+    def two_books(rng: np.random.Generator) -> tuple:
+        x, labels = three_books(rng)
+        return x[labels < 2], labels[labels < 2]
+
+    fine_tune(model, two_books, 300, 3e-2)
+    model.weight.requires_grad = False
+    for p in (model.lora_A, model.lora_B, model.bias):
+        p.requires_grad = True
+    return model
+
+
 @D2.claim(
     "D2.4",
     "The listing SimpleClassifier: a classifier whose parameters are a low-rank "
@@ -308,15 +332,18 @@ def book_features(part: int, count: int) -> Callable:
     REPAIRED,
     "Its parameter is made of two integers, which raises; it has no frozen weight, so "
     "it is a plain network with a bottleneck; and it trains on fresh random labels, "
-    "where cross-entropy cannot stay below ln 10 = {floor:.4f}: the mean over the "
-    "last 100 of 300 steps is {random:.3f}. Repaired, with a frozen W_const and r = 5 "
-    "on pairs of bytes of real text, it tells three books apart: accuracy "
-    "{accuracy:.2f} on held-out windows of 64 bytes ({start:.2f} before).",
+    "where cross-entropy cannot stay below ln 10 = {floor:.4f}: with the parameter "
+    "mended the mean over the last 100 of 300 steps is {random:.3f}. Repaired, a "
+    "frozen W_const that tells two books apart by their pairs of bytes is given a "
+    "third by an update of rank 1: accuracy on held-out windows of 64 bytes "
+    "{start:.2f} before, {accuracy:.2f} after, W_const unmoved.",
 )
 def d2_4(e: Evidence) -> None:
     """Three faults, then the repaired classifier on noise and on text."""
     made = raises(lambda: Parameter(5, 5), says="holds an array")  # type: ignore[arg-type]
-    e.figure("raises", "a Parameter of two integers raises (1 = yes)", int(made), "1")
+    e.figure(
+        "raises", "a Parameter of two integers raises", int(made), "1", "yes or no"
+    )
     e.figure("floor", "ln 10", float(np.log(10)), "2.3026")
     noise = SimpleClassifier(100, 10, 5, np.random.default_rng(0))
     losses = fine_tune(noise, fresh_random, 300, 1e-3).loss
@@ -328,15 +355,20 @@ def d2_4(e: Evidence) -> None:
         "2.307",
         "nats",
     )
-    real = SimpleClassifier(100, 3, 5, np.random.default_rng(0))
+    real = book_classifier()
     x, labels = book_features(1, 600)(np.random.default_rng(1))
     before = float((real(x).data.argmax(axis=1) == labels).mean())
+    untouched = real.weight.data.copy()
     fine_tune(real, book_features(0, 30), 300, 3e-2)
     after = float((real(x).data.argmax(axis=1) == labels).mean())
-    e.figure("start", "three books, accuracy before", before, "0.315")
-    e.figure("accuracy", "three books, accuracy after", after, "0.770", "",
+    moved = float(np.abs(real.weight.data - untouched).max())
+    e.figure("moved", "W_const moved by", moved, "0.0", within=0.0)
+    e.figure(
+        "start", "three books, accuracy before", before, "0.525", "", ex.ACCURACY_DRIFT
+    )
+    e.figure("accuracy", "three books, accuracy after", after, "0.765", "",
              ex.ACCURACY_DRIFT)  # fmt: skip
-    e.conclude(not made, repaired=random > np.log(10) - 0.01 and after > 2 / 3)
+    e.conclude(not made, repaired=random > np.log(10) - 0.01 and after > before + 0.1)
 
 
 def translation_draw(pairs: list, time: int) -> Callable:
@@ -379,15 +411,16 @@ def task_by_prompt(
     "D2.5",
     "Useful for news classification, sentiment polarity and intensity, English to "
     "Chinese translation, product reviews and other languages.",
-    HOLDS,
+    REPAIRED,
     "On the committed texts, LoRA of rank 8 on the same base each time: Spanish "
     "verses after their English from {translation0:.2f} to {translation:.2f} nats a "
     "byte, answers about elements it never saw from {questions0:.2f} to "
-    "{questions:.2f}, Spanish text from {spanish0:.2f} to {spanish:.2f}. How far that "
-    "is translation and answering, the same with exchanged prompts says: {turned:.2f} "
-    "and {other:.2f}. A model of {size:,.0f} numbers learns the language and the "
-    "form, hardly the content. News, reviews, sentiment and Chinese need data that is "
-    "not ours to commit: see the note.",
+    "{questions:.2f}, Spanish text from {spanish0:.2f} to {spanish:.2f}. So the "
+    "language and the form of an answer are learnt. The content hardly: with another "
+    "verse's English it is {turned:.2f}, asked about another element {other:.2f}. "
+    "Repaired: a base of {size:,.0f} numbers adapts its style; translating and "
+    "answering need a larger one. News, reviews, sentiment and Chinese need data that "
+    "is not ours to commit: see the note.",
 )
 def d2_5(e: Evidence) -> None:
     """Committed tasks always; the optional sets where they were fetched."""
@@ -419,7 +452,10 @@ def d2_5(e: Evidence) -> None:
         "news, sentiment, reviews, Chinese: python -m lora_np fetch all, then python "
         "-m lora_np documents --optional (not committed: other people's texts)"
     )
-    e.conclude(as_stated=after < before and answered < answer)
+    used = min(turned - after, other - answered)  # what the right prompt is worth
+    e.conclude(
+        as_stated=used > 0.2, repaired=after < before - 1 and answered < answer - 1
+    )
 
 
 @D2.claim(

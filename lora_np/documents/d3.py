@@ -113,8 +113,8 @@ def d3_2(e: Evidence) -> None:
     W = rng.normal(size=(4, 3))
     A, B = by_svd(W, 2)
     wrong = raises(lambda: printed_stationarity(W, A, B))
-    e.figure("raises", "printed equation for A, W (4, 3), r 2: raises (1 = yes)",
-             int(wrong), "1")  # fmt: skip
+    e.figure("raises", "printed equation for A, W (4, 3), r 2: raises",
+             int(wrong), "1", "yes or no")  # fmt: skip
     A3, B3, W3 = rng.normal(size=(3, 3, 3))  # r = M: the only case in which it exists
     off = distance(printed_stationarity(W3, A3, B3), (A3 @ B3 - W3) @ B3.T)
     e.figure("printed", "where it exists (r = M = D): off the gradient by", off, "1.33")
@@ -298,8 +298,9 @@ def decompositions_in_training() -> int:
             stack.enter_context(mock.patch.object(np.linalg, n, wraps=f))
             for n, f in ((n, getattr(np.linalg, n)) for n in ("svd", "qr", "lstsq"))
         ]
+        by_svd(np.eye(2), 1)  # the counter counts
         fine_tune(ex.lora(ex.base()), ex.draw_devil, 5, 1e-2)
-        return sum(c.call_count for c in counters)
+        return sum(c.call_count for c in counters) - 1
 
 
 def step_ratio(d: int, r: int) -> float:
@@ -419,11 +420,12 @@ class SerialAdapter(Module):
     "D3.9",
     "The flow diagram: the low-rank layer stands in series, after the output layer.",
     FAILS,
-    "In series the low-rank layer is a bottleneck that everything passes: at rank 8 "
-    "the best possible start has the new text at {start:.3f} nats a byte where the "
-    "base has {base:.3f}, and {trained:.3f} after {steps:.0f} steps with "
-    "{serial:,.0f} trained numbers. In parallel, at each adapted weight, LoRA with "
-    "{parallel:,.0f} starts at the base's loss and reaches {lora:.3f}.",
+    "In series the low-rank layer is a bottleneck that everything passes: started at "
+    "rank 8 as near the identity as least squares allows, it has the new text at "
+    "{start:.3f} nats a byte where the base has {base:.3f}, and {trained:.3f} after "
+    "{steps:.0f} steps with {serial:,.0f} trained numbers. In parallel, at each "
+    "adapted weight, LoRA with {parallel:,.0f} starts at the base's loss and reaches "
+    "{lora:.3f}.",
 )
 def d3_9(e: Evidence) -> None:
     """Serial and parallel, same text, steps and trained numbers."""
@@ -434,9 +436,9 @@ def d3_9(e: Evidence) -> None:
     )
     e.figure("start", "serial, r 8, before training", start, "2.467", "nats a byte",
              ex.LOSS_DRIFT)  # fmt: skip
-    fine_tune(serial, ex.draw_devil, ex.STEPS, 1e-2)
+    fine_tune(serial, ex.draw_devil, ex.STEPS, 3e-3)
     after = held_out_loss(serial, ex.held_out("devil"))
-    e.figure("trained", "serial after training", after, "2.314", "nats a byte", 0.05)
+    e.figure("trained", "serial after training", after, "2.291", "nats a byte", 0.05)
     e.figure("steps", "steps", ex.STEPS, "30")
     parallel = ex.run(ex.lora(ex.base(), 2, ["c_attn"]), ex.RATES["lora r=2"])
     e.figure("serial", "serial: trained numbers",
@@ -473,9 +475,8 @@ def loss_by_examples(method: str, size: int) -> float:
     "After {steps:.0f} steps on the first 1,000, 10,000 and 100,000 characters, each "
     "at its own best rate, LoRA is at {lora0:.3f}, {lora1:.3f}, {lora2:.3f}, full "
     "fine-tuning at {full0:.3f}, {full1:.3f}, {full2:.3f} nats a byte on held-out "
-    "entries; the untrained base is at {base:.3f}. Both need the text, and LoRA needs "
-    "no less of it. (At one rate for all sizes the picture is another one: what "
-    "overfits on little text is the rate.)",
+    "entries; the base before adaptation is at {base:.3f}. Both need the text, and "
+    "LoRA needs no less of it.",
 )
 def d3_10(e: Evidence) -> None:
     """Loss against the amount of text."""
@@ -508,10 +509,9 @@ def steps_to(method: str, goal: float, limit: int = 60) -> int:
     "D3.11",
     "LoRA trains both faster and slower than full fine-tuning.",
     REPAIRED,
-    "Both cannot be. A step costs {ratio:.2f} of the operations. Steps to 2.05 nats a "
-    "byte on the new text, constant rate: {lora:.0f} with LoRA, {full:.0f} with full "
-    "fine-tuning. Time is the product of the two: fewer operations a step, not always "
-    "fewer steps.",
+    "At most one of them. A step costs {ratio:.2f} of the operations. Steps to 2.05 "
+    "nats a byte on the new text, each at its own constant rate: {lora:.0f} with "
+    "LoRA, {full:.0f} with full fine-tuning. Time is the product of the two.",
 )
 def d3_11(e: Evidence) -> None:
     """Operations a step, steps to a loss."""
@@ -522,5 +522,5 @@ def d3_11(e: Evidence) -> None:
     e.figure("full", "steps to 2.05, full", float(full), "15", within=5)
     times = ex.adapted("lora").seconds / ex.adapted("full").seconds
     e.note(f"seconds a step on this machine, LoRA over full: {times:.2f}")
-    faster, slower = step_ratio(128, 8) < 1, step_ratio(128, 8) > 1
-    e.conclude(as_stated=faster and slower, repaired=faster)
+    cheaper, longer = step_ratio(128, 8) < 1, one > full
+    e.conclude(as_stated=cheaper and longer, repaired=cheaper or longer)

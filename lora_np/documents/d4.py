@@ -158,15 +158,15 @@ def d4_3(e: Evidence) -> None:
     "dL/dB = (dL/dy) A.",
     REPAIRED,
     "x is missing. With sizes that all differ the product raises; where r = out it "
-    "exists and is off by {wrong:.2f} of the gradient. With twice the input the true "
-    "gradient is {doubled:.0f} times as large; the printed one does not contain x. "
-    "Right is (dL/dy) (A x)ᵀ.",
+    "exists (one row, the same for every output) and is off by {wrong:.2f} of the "
+    "gradient. With twice the input the true gradient is {doubled:.0f} times as "
+    "large; the printed one does not contain x. Right is (dL/dy) (A x)ᵀ.",
 )
 def d4_4(e: Evidence) -> None:
     """Shapes, value where the shapes allow one, and the dependence on x."""
     A, B, W, x, dy = one_example(2)
-    e.figure("raised", "with in 4, out 3, r 2 it raises (1 = yes)",
-             int(raises(lambda: printed_dB(dy, A))), "1")  # fmt: skip
+    e.figure("raised", "with in 4, out 3, r 2 it raises",
+             int(raises(lambda: printed_dB(dy, A))), "1", "yes or no")  # fmt: skip
     A, B, W, x, dy = one_example(3, D=3, M=3)  # square everywhere: now it has a value
     right = right_gradients(dy, A, B, x)[1]
     wrong = error(np.broadcast_to(printed_dB(dy, A), right.shape), right)
@@ -234,11 +234,13 @@ def d4_5(e: Evidence) -> None:
     e.conclude(not wrong)
 
 
-def train_toy(layer: Linear | LoraLinear, parameters: list, steps: int = 60) -> tuple:
+def train_toy(
+    layer: Linear | LoraLinear, parameters: list, steps: int = 60, lr: float = 0.05
+) -> tuple:
     """(first, last) squared error on the listing's shapes, x (3, 10), y (3, 5)."""
     rng = np.random.default_rng(3)
     x, target = Tensor(rng.normal(size=(3, 10))), rng.normal(size=(3, 5))
-    optimizer, losses = AdamW(parameters, lr=0.05, weight_decay=0.0), []
+    optimizer, losses = AdamW(parameters, lr=lr, weight_decay=0.0), []
     for _ in range(steps):
         optimizer.zero_grad()
         loss = ((layer(x) - target) ** 2).mean()
@@ -254,10 +256,12 @@ def train_toy(layer: Linear | LoraLinear, parameters: list, steps: int = 60) -> 
     REPAIRED,
     "Five faults: a parameter is called like a function (raises); mended to a "
     "product, it drops the bias; both factors are random, so the output moves by "
-    "{moved:.1f} times its size before training; without α/r the random update is "
-    "{grown:.1f} times as large at r = 64 as at r = 4; and the optimizer also gets "
-    "the base weight, which moves by {base:.3f}. Repaired (our layer): the loss falls "
-    "from {first:.2f} to {last:.4f} while the base weight moves by exactly 0.",
+    "{moved:.1f} times its size before training; the random update is {grown:.1f} "
+    "times as large at r = 64 as at r = 4, which a scale has to meet (times 1/r "
+    "{over_r:.2f}, times 1/√r {root_r:.2f}: for random factors the root is the right "
+    "one); and the optimizer also gets the base weight, which moves by {base:.3f}. "
+    "Repaired (our layer): the loss falls from {first:.2f} to {last:.4f} while the "
+    "base weight moves by exactly 0.",
 )
 def d4_6(e: Evidence) -> None:
     """Each fault by itself, in NumPy, then the repaired layer trained."""
@@ -266,22 +270,23 @@ def d4_6(e: Evidence) -> None:
     base.bias.data[:] = rng.normal(size=5)  # type: ignore[union-attr]
     W, b, x = base.weight.data, base.bias.data, rng.normal(size=(3, 10))  # type: ignore[union-attr]
     called = raises(lambda: base.weight(x), TypeError, says="not callable")  # type: ignore[operator]
-    e.figure("called", "calling the weight raises (1 = yes)", int(called), "1")
+    e.figure("called", "calling the weight raises", int(called), "1", "yes or no")
     right = linear(x, W, b)[0]
     e.figure(
         "bias", "bias dropped: relative error of y", error(x @ W.T, right), "0.445"
     )
-    sizes = {}
-    for r in (4, 64):
-        A, B = rng.normal(size=(r, 10)), rng.normal(size=(5, r))
-        sizes[r] = float(np.linalg.norm(B @ A))
-        if r == 4:
-            moved = float(np.linalg.norm(x @ A.T @ B.T) / np.linalg.norm(right))
-            e.figure(
-                "moved", "both factors random: |ΔW x| over |W x + b|", moved, "5.991"
-            )
-    grown = sizes[64] / sizes[4]
-    e.figure("grown", "|BA| at r = 64 over that at r = 4", grown, "5.08")
+    sizes = {r: [] for r in (4, 64)}  # type: ignore[var-annotated]
+    for r, found in sizes.items():
+        for _ in range(50):
+            A, B = rng.normal(size=(r, 10)), rng.normal(size=(5, r))
+            found.append(float(np.linalg.norm(B @ A)))
+            if r == 4 and len(found) == 1:
+                moved = float(np.linalg.norm(x @ A.T @ B.T) / np.linalg.norm(right))
+    e.figure("moved", "both factors random: |ΔW x| over |W x + b|", moved, "5.991")
+    grown = float(np.mean(sizes[64]) / np.mean(sizes[4]))
+    e.figure("grown", "|BA| at r = 64 over that at r = 4, mean of 50", grown, "4.13")
+    e.figure("over_r", "the same with the factor 1/r", grown * 4 / 64, "0.26")
+    e.figure("root_r", "the same with the factor 1/√r", grown * (4 / 64) ** 0.5, "1.03")
     before = W.copy()
     layer = LoraLinear(base, 4, 8, np.random.default_rng(1))
     start = np.abs(layer(Tensor(x)).data - right).max()
@@ -293,10 +298,12 @@ def d4_6(e: Evidence) -> None:
     e.figure("stayed", "our layer: base weight moved", stayed, "0.0", within=0.0)
     open_base = Linear(10, 5, np.random.default_rng(0), dtype=np.float64)
     before = open_base.weight.data.copy()
-    train_toy(open_base, open_base.parameters(), steps=1)  # what the listing hands over
+    train_toy(
+        open_base, open_base.parameters(), steps=1, lr=0.01
+    )  # what the listing hands over
     base_moved = float(np.abs(open_base.weight.data - before).max())
     e.figure(
-        "base", "base weight moved in one step of its optimizer", base_moved, "0.050"
+        "base", "base weight moved in one step of its optimizer", base_moved, "0.010"
     )
     e.conclude(not called, repaired=last < 0.1 * first and stayed == 0.0 == start)
 
@@ -353,9 +360,10 @@ def d4_7(e: Evidence) -> None:
     REPAIRED,
     "A teacher whose update has rank 4: the error falls to r = 4 ({r1:.3f}, {r2:.3f}, "
     "{r4:.4f} at r = 1, 2, 4) and then no more ({r8:.4f}, {r16:.4f} at r = 8, 16). On "
-    "real text after {steps:.0f} steps: {t1:.3f}, {t4:.3f}, {t16:.3f} nats a byte at "
-    "r = 1, 4, 16, a small gain for 16 times the parameters. Repaired: r has to reach "
-    "the rank of the task's update; beyond it there is nothing to gain.",
+    "real text after {steps:.0f} steps, each rank at its best of three rates: "
+    "{t1:.3f}, {t4:.3f}, {t16:.3f} nats a byte at r = 1, 4, 16, a small gain for 16 "
+    "times the parameters. Repaired: r has to reach the rank of the task's update; "
+    "beyond it the planted task has nothing to gain.",
 )
 def d4_8(e: Evidence) -> None:
     """Planted rank, then real text."""
@@ -364,8 +372,8 @@ def d4_8(e: Evidence) -> None:
     for r, value in loss.items():
         e.figure(f"r{r}", f"planted rank 4, error at r = {r}", value, written[r])
     e.figure("steps", "steps on real text", ex.STEPS, "30")
-    for r, want in ((1, "2.051"), (4, "2.000"), (16, "1.979")):
-        value = ex.adapted("lora", r).new
+    for r, rate, want in ((1, 3e-2, "2.025"), (4, 1e-2, "2.000"), (16, 1e-2, "1.979")):
+        value = ex.run(ex.lora(ex.base(), r), rate).new
         e.figure(f"t{r}", f"The Devil's Dictionary at r = {r}", value, want,
                  "nats a byte", ex.LOSS_DRIFT)  # fmt: skip
     knee = loss[4] < 0.01 * loss[2]
@@ -395,9 +403,9 @@ def _both(done: ex.Adapted) -> tuple[float, float]:
     "LoRA has the new text at {new_lora:.3f} and the old one at {lora:.3f} nats a "
     "byte (before: {old:.3f}); full fine-tuning at a rate between {new_gently:.3f} "
     "and {new_full:.3f} on the new text would have the old one at {at_same:.3f}. The "
-    "rate decides, more than the method. What does hold: the base's numbers are "
-    "untouched, and without the adapter the old text is at {removed:.3f} again, bit "
-    "for bit; a step needs {flops:.2f} of the operations.",
+    "rate matters as much as the method: {gently:.3f} or {full:.3f}. What does hold: "
+    "the base's numbers are untouched, and without the adapter the old text is at "
+    "{removed:.3f} again, bit for bit; a step needs {flops:.2f} of the operations.",
 )
 def d4_9(e: Evidence) -> None:
     """Forgetting at an equal loss on the new text; the adapter removed; operations."""
@@ -405,14 +413,16 @@ def d4_9(e: Evidence) -> None:
     e.figure("steps", "steps", ex.STEPS, "30")
     e.figure("old", "old text before", before[1], "1.182", "nats a byte", 0.002)
     for key, name, new_want, old_want in (
-        ("lora", "lora", "2.012", "1.357"),
-        ("gently", "full, gently", "2.033", "1.279"),
-        ("full", "full", "1.983", "1.381"),
+        ("lora", "lora", "2.010", "1.374"),
+        ("gently", "full, gently", "2.033", "1.275"),
+        ("full", "full", "1.984", "1.383"),
     ):  # fmt: skip
         new, old = runs[name]
         e.figure("new_" + key, f"{name}: new text", new, new_want, "nats a byte",
                  ex.LOSS_DRIFT)  # fmt: skip
-        e.figure(key, f"{name}: old text", old, old_want, "nats a byte", ex.LOSS_DRIFT)
+        e.figure(
+            key, f"{name}: old text", old, old_want, "nats a byte", 3 * ex.LOSS_DRIFT
+        )
     (x0, y0), (x1, y1) = runs["full, gently"], runs["full"]
     at_same = y0 + (y1 - y0) * (runs["lora"][0] - x0) / (x1 - x0)
     e.figure(

@@ -87,6 +87,8 @@ class Classifier(Module):
         self, encoder: Encoder, width: int, classes: int, rng: Rng,
         rank: int | None = None, how: str = "svd",
     ):  # fmt: skip
+        if how not in HOW:
+            raise ValueError(f"how must be one of {HOW}, got {how!r}")
         self.encoder, self.rank, self.how = encoder, rank, how
         self.head = Linear(width, classes, rng)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 HOLDS, REPAIRED = "holds", "holds when repaired"
 FAILS, UNTESTABLE = "fails", "not testable"
 VERDICTS = (HOLDS, REPAIRED, FAILS, UNTESTABLE)
@@ -31,6 +33,8 @@ class Figure:
         return abs(self.value - float(self.written)) <= self.within
 
     def __str__(self) -> str:
+        if self.unit == "yes or no":
+            return f"{self.what}: {'yes' if self.value else 'no'}"
         text = f"{self.value:,}" if isinstance(self.value, int) else self._rounded()
         return f"{self.what}: {text}{self.unit and ' ' + self.unit}"
 
@@ -71,7 +75,9 @@ class Evidence:
         this to an absolute tolerance, for results of training in float32, whose last
         digits differ between processors.
         """
-        value = value if isinstance(value, int) else float(value)
+        if any(key == f.key for f in self.figures):
+            raise ValueError(f"the figure {key!r} is computed already")
+        value = int(value) if isinstance(value, int | np.integer) else float(value)
         if within is None:
             within = 0.0 if isinstance(value, int) else 1.001 * half_a_digit(written)
         self.figures.append(Figure(key, what, value, written, within, unit))
@@ -184,8 +190,11 @@ def check(claim: Claim) -> Finding:
     if not evidence.figures and not wrong:
         wrong.append("the test computed no figure")
     because = claim.because
-    if not any(w.startswith("the test raised") for w in wrong):
+    try:
         because = because.format(**{f.key: f.value for f in evidence.figures})
+    except (KeyError, ValueError) as error:
+        if not any(w.startswith("the test raised") for w in wrong):
+            wrong.append(f"the reason names a figure that was not computed: {error}")
     return Finding(
         claim.id, claim.said, claim.verdict, evidence.verdict, because,
         evidence.figures, evidence.notes, wrong,
@@ -198,6 +207,7 @@ def select(documents: Iterable[Document], only: str | None = None) -> list[Claim
     Raises KeyError that lists the ids.
     """
     documents = list(documents)
+    only = only.upper() if only else None
     every = sorted(
         (c for d in documents for c in d.claims.values()),
         key=lambda c: (c.id.split(".")[0], int(c.id.split(".")[1])),

@@ -20,7 +20,8 @@ def _check_rank(x: Array, k: int) -> None:
     if x.ndim < 2:
         raise ValueError(f"x must be a matrix (..., N, D), got shape {x.shape}")
     most = min(x.shape[-2:])
-    if int(k) != k or not 1 <= k <= most:
+    whole = hasattr(k, "__index__") and not isinstance(k, bool)
+    if not whole or not 1 <= k <= most:
         raise ValueError(
             f"rank k must be an integer in 1 ... {most} for matrices of "
             f"{x.shape[-2]} x {x.shape[-1]}, got {k}"
@@ -65,6 +66,8 @@ def truncated_svd(
     if x.dtype.itemsize == 2:
         raise TypeError(f"an SVD needs float32 or float64, got {x.dtype}")
     xp = get_xp(x)
+    if not xp.isfinite(x).all():
+        raise ValueError("x is not finite: an SVD of it does not exist")
     U, sigma, Vt = xp.linalg.svd(x, full_matrices=False)
     y = (U[..., :k] * sigma[..., None, :k]) @ Vt[..., :k, :]
     if "x" not in needs:
