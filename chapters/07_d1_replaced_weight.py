@@ -143,7 +143,7 @@ factors are trained from a start at which their product is zero."
 
 <details><summary>Answers</summary>
 
-1. Those whose rows lie in the row space of G: at rank 8 of 128 a random update keeps
+1. Those whose rows lie in the row space of G: at rank 8 of 128 a random update keeps about
    $\sqrt{8/128}$ of its norm, the rest is out of reach.
 2. The loss after training is the other half of the table, and so is what was forgotten.
 3. It cannot change the features: 2.03 against LoRA's 1.99 after the same steps.

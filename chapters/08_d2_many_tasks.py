@@ -18,7 +18,8 @@ The third article (its file begins without a title; no author is given) describe
 $W = W_{const} + W_1 W_2^\top$ with a low-rank matrix and a bias for every task and the constant part
 shared; its gradients are "$\partial W/\partial W_1 = W_2$"; a PyTorch classifier follows.
 
-The idea is right, and it is LoRA with $W_1 = B$, $W_2 = A^\top$. We build what it promises.
+The idea is right, and it is LoRA with $W_{const}$ the frozen weight, $W_1 = B$, $W_2 = A^\top$ (the scale s left out). We
+build what it promises. The rest of its claims: `python -m lora_np documents --only D2`.
 """
 
 # %% [markdown]
@@ -110,7 +111,7 @@ print(
 r"""
 Four indices, $\partial W_{ij}/\partial (W_1)_{kl} = \delta_{ik} (W_2)_{jl}$. Nobody stores
 that; a backward pass contracts it with $dL/dW$ as it goes: $dL/dW_1 = (dL/dW)\,W_2$ and
-$dL/dW_2 = (dL/dW)^\top W_1$. The printed lines ($\\partial W/\\partial W_1 = W_2$, $\\partial W/\\partial W_2 = W_1^\\top$) are the rule for numbers, copied without checking
+$dL/dW_2 = (dL/dW)^\top W_1$. The printed lines ($\partial W/\partial W_1 = W_2$, $\partial W/\partial W_2 = W_1^\top$) are the rule for numbers, copied without checking
 the shapes. The bias of a task gets the sum of its own rows' gradients.
 
 ## The classifier
