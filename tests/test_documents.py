@@ -282,20 +282,44 @@ def numeric(f, at, h=1e-5):
     return out
 
 
+def offset_loss(model, ids, labels):
+    def loss(offset):
+        z = model.logits(ids, offset)
+        return ops.cross_entropy(z, labels, reduction="sum")
+
+    return loss
+
+
+def rejected(got, want):
+    """Whether the certification of an embedding's gradient refuses `got`."""
+    return np.abs(got - want).max() >= 1e-7 * np.abs(want).max() + 1e-9
+
+
+# Wrong gradients with respect to the embedding, kept: (model, loss, offset) -> gradient
+WRONG_GRADIENTS = {
+    "downhill": lambda m, f, o: -adv.offset_gradient(m, f, o),
+    "mean_over_the_batch": lambda m, f, o: adv.offset_gradient(m, f, o) / 4,
+    "sign_only": lambda m, f, o: np.sign(adv.offset_gradient(m, f, o)),
+    "at_the_clean_text": lambda m, f, o: adv.offset_gradient(m, f, 0 * o),
+    "one_for_all_sequences": lambda m, f, o: np.tile(
+        adv.offset_gradient(m, f, o).reshape(4, 6, 8).mean(axis=0), (4, 1)
+    ),
+    "last_position_lost": lambda m, f, o: (
+        adv.offset_gradient(m, f, o) * (np.arange(24) % 6 < 5)[:, None]
+    ),
+}
+
+
 @pytest.mark.parametrize("kind", ["gpt", "lstm"])
 @pytest.mark.parametrize("rank", [None, 2])
 def test_the_gradient_of_the_embedding_is_certified(kind, rank):
     model, ids, labels = classifier(kind, rank)
-    zero = 0.01 * rng(4).normal(size=(24, 8))
-
-    def loss(offset):
-        return ops.cross_entropy(model.logits(ids, offset), labels, reduction="sum")
-
-    got = adv.offset_gradient(model, loss, zero)
-    want = numeric(lambda o: float(loss(Tensor(o)).data), zero)
-    assert np.abs(got - want).max() < 1e-7 * np.abs(want).max() + 1e-9
-    for wrong in (-got, got / len(ids), np.sign(got), 2 * got):  # the check can fail
-        assert np.abs(wrong - want).max() > 1e-3 * np.abs(want).max()
+    offset = 0.1 * rng(4).normal(size=(24, 8))
+    loss = offset_loss(model, ids, labels)
+    want = numeric(lambda o: float(loss(Tensor(o)).data), offset)
+    assert not rejected(adv.offset_gradient(model, loss, offset), want)
+    for name, wrong in WRONG_GRADIENTS.items():
+        assert rejected(wrong(model, loss, offset), want), name
 
 
 def test_attacks_leave_the_weights_gradients_alone():

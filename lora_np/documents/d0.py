@@ -517,7 +517,8 @@ def d0_7(e: Evidence) -> None:
     "{macro_recall:.3f}, F1 {macro_f1:.3f}. With nine windows in ten from one book, "
     "saying always that book has accuracy {constant:.3f} against the classifier's "
     "{few:.3f}, and F1 {constant_f1:.3f} against {few_f1:.3f}: by accuracy alone the "
-    "two are alike. For a language model none of these is the measure; the loss is.",
+    "constant would be preferred. For a language model none of these is the measure; "
+    "the loss is.",
 )
 def d0_8(e: Evidence) -> None:
     """Our scores of a trained classifier, against scikit-learn where it is there."""
