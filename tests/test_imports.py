@@ -49,8 +49,15 @@ MAY = {
         "data",
         "reference",
     },
+    "exercises": {
+        "functional",
+        "lora",
+        "quotients",
+        "files",
+    },
     "cli": {
         "documents",
+        "exercises",
         "report",
         "backend",
         "functional",
@@ -69,7 +76,7 @@ MAY = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-HEAVY = {"matplotlib": {"plots"}, "PIL": {"plots"}, "hypothesis": {"reference"}}
+HEAVY = {"matplotlib": {"plots"}, "PIL": {"plots"}, "hypothesis": {"reference", "exercises"}}
 
 
 def imports_of(tree):

@@ -11,6 +11,7 @@ from lora_np.cli import (
     chapters,
     check,
     documents,
+    exercises,
     fetch,
     figures,
     generate,
@@ -21,7 +22,7 @@ from lora_np.cli import (
 COMMANDS: dict[str, ModuleType] = {
     "check": check, "adapt": adapt, "generate": generate, "figures": figures,
     "pretrain": pretrain, "bench": bench, "chapters": chapters,
-    "documents": documents, "fetch": fetch,
+    "documents": documents, "exercises": exercises, "fetch": fetch,
 }  # fmt: skip
 EXPECTED = (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError,
             FloatingPointError, OverflowError, ModuleNotFoundError)  # fmt: skip

@@ -1,0 +1,3 @@
+"""Exercises: implement, derive, find the bug, explain; graded offline."""
+
+from lora_np.exercises.check import check

@@ -1,0 +1,305 @@
+"""Runs a learner's code away from the grader: a process that answers calls.
+
+Started with a file's path (or forked with a function, in a notebook), it reads requests
+from a pipe and writes answers to one; the grader compares. Needs the standard library
+and NumPy alone, and refuses to import lora_np: the answer is to be written, not found.
+
+A message is a line of JSON with its arrays' bytes behind it.
+"""
+
+import contextlib
+import faulthandler
+import inspect
+import io
+import json
+import linecache
+import os
+import struct
+import sys
+import types
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+
+MEMORY = 2 * 2**30  # bytes beyond what the process holds at its start
+PRINTED = 2000  # characters of the learner's own prints that are passed on
+
+
+# ---- messages
+
+
+def pack(value: Any) -> bytes:
+    """A value as bytes: a header's length, the header, the arrays.
+
+    >>> unpack(pack({"x": np.arange(2.0), "n": [1, None]}))
+    {'x': array([0., 1.]), 'n': [1, None]}
+    """
+    arrays: list[bytes] = []
+    header = json.dumps(_plain(value, arrays)).encode()
+    body = b"".join(arrays)
+    return struct.pack("<QQ", len(header), len(body)) + header + body
+
+
+def unpack(message: bytes) -> Any:
+    """The value that `pack` was given."""
+    head, _ = struct.unpack("<QQ", message[:16])
+    return _restored(json.loads(message[16 : 16 + head]), message[16 + head :])
+
+
+def _plain(value: Any, arrays: list[bytes]) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        where = sum(map(len, arrays))
+        arrays.append(np.ascontiguousarray(value).tobytes())
+        return {"array": [value.dtype.str, list(value.shape), where]}
+    if isinstance(value, np.generic) and value.dtype.kind in "biufc":
+        kept = _plain(np.asarray(value), arrays)
+        return {"scalar": kept["array"]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, complex):
+        return {"complex": [value.real, value.imag]}
+    if isinstance(value, tuple):
+        return {"tuple": [_plain(v, arrays) for v in value]}
+    if isinstance(value, list):
+        return [_plain(v, arrays) for v in value]
+    if isinstance(value, dict):
+        items = [[_plain(k, arrays), _plain(v, arrays)] for k, v in value.items()]
+        return {"dict": items}
+    if isinstance(value, Made):
+        return {"made": [value.kind, _plain(value.values, arrays)]}
+    return {"strange": f"{type(value).__module__}.{type(value).__qualname__}"}
+
+
+def _restored(value: Any, body: bytes) -> Any:
+    if isinstance(value, list):
+        return [_restored(v, body) for v in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind in ("array", "scalar"):
+        dtype, shape, where = content
+        count = int(np.prod(shape))
+        flat = np.frombuffer(body, dtype, count, where).copy()
+        return flat.reshape(shape) if kind == "array" else flat[0]
+    if kind == "complex":
+        return complex(*content)
+    if kind == "tuple":
+        return tuple(_restored(v, body) for v in content)
+    if kind == "dict":
+        return {_restored(k, body): _restored(v, body) for k, v in content}
+    if kind == "made":
+        return Made(content[0], _restored(content[1], body))
+    return Strange(content)
+
+
+class Strange:
+    """Stands for a value of a type that is no array, number or container."""
+
+    def __init__(self, type_name: str):
+        self.type_name = type_name.removeprefix("builtins.")
+
+
+class Made:
+    """An argument that is made on the learner's side: a generator or a function."""
+
+    def __init__(self, kind: str, values: Any):
+        self.kind, self.values = kind, values
+
+    def __deepcopy__(self, memo: dict) -> "Made":
+        return self
+
+    def make(self) -> Any:
+        """The argument itself, of one of two kinds.
+
+        rng: a NumPy generator from a seed. cubic: f(x) = Σ a x³ + b x² + c x plus the
+        products of neighbours, Σ d_i x_i x_{i+1}.
+        """
+        if self.kind == "rng":
+            return np.random.default_rng(self.values)
+        a, b, c, pairs = self.values
+
+        def f(x: np.ndarray) -> float:
+            x = np.asarray(x)
+            flat = x.ravel()
+            return float(
+                (a * x**3 + b * x**2 + c * x).sum()
+                + (pairs * flat[:-1] * flat[1:]).sum()
+            )
+
+        return f
+
+
+def read(stream: IO[bytes]) -> Any:
+    """The next message; raises EOFError at the end of the stream."""
+    head = stream.read(16)
+    if len(head) < 16:
+        raise EOFError
+    return unpack(head + stream.read(sum(struct.unpack("<QQ", head))))
+
+
+# ---- the learner's side
+
+
+class Blocked:
+    """Refuses `import lora_np`."""
+
+    def find_spec(self, name: str, *rest: Any) -> None:
+        if name.split(".")[0] == "lora_np":
+            raise ImportError("an answer is written without lora_np; use NumPy alone")
+
+
+class Bounded(io.TextIOBase):
+    """Keeps the first characters that are written, and forgets the rest."""
+
+    def __init__(self) -> None:
+        self.kept = ""
+
+    def write(self, text: str) -> int:
+        self.kept += text[: max(0, PRINTED - len(self.kept))]
+        return len(text)
+
+
+def limit_memory() -> None:
+    """Allow `MEMORY` bytes more than now, where the system knows such a limit."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        held = 0
+        if os.path.exists("/proc/self/statm"):
+            with open("/proc/self/statm") as file:
+                held = int(file.read().split()[0]) * resource.getpagesize()
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, hard))
+
+
+def described(error: BaseException, file: str) -> dict:
+    """An exception at the learner's line: type, message, line number and text."""
+    if isinstance(error, SyntaxError) and error.filename == file:
+        return {"type": type(error).__name__, "message": error.msg,
+                "line": error.lineno or 0, "text": (error.text or "").rstrip("\n"),
+                "column": error.offset or 0}  # fmt: skip
+    line, trace = 0, error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_filename == file:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    text = linecache.getline(file, line).strip() if line else ""
+    return {"type": type(error).__name__, "message": str(error), "line": line,
+            "text": text, "column": 0}  # fmt: skip
+
+
+def answer(request: dict, functions: dict[str, Any], file: str) -> dict:
+    """The reply to one request: call a function, or read a module's value."""
+    if "get" in request:
+        names = request["get"]
+        return {"values": {n: functions[n] for n in names if n in functions}}
+    function, given = functions[request["call"]], request["arguments"]
+    arguments = {k: v.make() if isinstance(v, Made) else v for k, v in given.items()}
+    before = {k: _frozen(v) for k, v in given.items()}
+    try:
+        with np.errstate(all="ignore"):
+            value = called(function, arguments)
+    except BaseException as error:
+        return {"error": described(error, file)}
+    changed = [k for k, v in given.items() if _frozen(v) != before[k]]
+    return {"value": value, "changed": changed}
+
+
+def parameters(function: Callable) -> list[str] | None:
+    """Names of a function's parameters; None where it takes any, or cannot say.
+
+    >>> parameters(lambda x, W, b=None: x), parameters(lambda *given: 0)
+    (['x', 'W', 'b'], None)
+    """
+    try:
+        listed = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in listed):
+        return None
+    return [p.name for p in listed]
+
+
+def called(function: Callable, arguments: dict[str, Any]) -> Any:
+    """By keyword where the names are those expected, else in the expected order."""
+    names = parameters(function)
+    if names is not None and set(names) == set(arguments):
+        return function(**arguments)
+    return function(*arguments.values())
+
+
+def _frozen(value: Any) -> bytes:
+    return b"" if isinstance(value, Made) else pack(value)
+
+
+def load(path: str) -> dict[str, Any]:
+    """The learner's module as a dictionary; whatever it raises passes through."""
+    module = types.ModuleType("answer")
+    module.__file__ = path
+    with open(path, "rb") as file:
+        source = file.read()
+    exec(compile(source, path, "exec"), module.__dict__)
+    return module.__dict__
+
+
+def serve(
+    into: IO[bytes], out: IO[bytes], stuck: Any, load_it: Callable[[], dict], file: str
+) -> None:
+    """Load, then answer requests until the pipe closes.
+
+    stuck: a file to which the stack is written when a call exceeds its time.
+    """
+    printed = Bounded()
+    sys.stdin = io.StringIO()
+    sys.stdout = sys.stderr = printed  # type: ignore[assignment]
+    sys.meta_path.insert(0, Blocked())  # type: ignore[arg-type]
+    limit_memory()
+
+    def reply(make: Callable[[], dict], seconds: float) -> bool:
+        faulthandler.dump_traceback_later(seconds, file=stuck)
+        try:
+            content = make()
+        except BaseException as error:
+            content = {"error": described(error, file)}
+        faulthandler.cancel_dump_traceback_later()
+        try:
+            message = pack({**content, "printed": printed.kept})
+        except MemoryError:
+            message = pack({"error": {"type": "MemoryError", "message": "", "line": 0,
+                                      "text": "", "column": 0}})  # fmt: skip
+        out.write(message)
+        out.flush()
+        printed.kept = ""
+        return "error" not in content
+
+    functions: dict[str, Any] = {}
+
+    def load_now() -> dict:
+        functions.update(load_it())
+        own = {k: v for k, v in functions.items()
+               if callable(v) and not isinstance(v, type)}  # fmt: skip
+        return {"signatures": {k: parameters(v) for k, v in own.items()}}
+
+    first = read(into)
+    if not reply(load_now, first["seconds"]):
+        return
+    while True:
+        request = read(into)
+        reply(lambda: answer(request, functions, file), request["seconds"])  # noqa: B023
+
+
+def main() -> None:
+    """python worker.py ANSWER.py STUCK: requests on stdin, replies on stdout."""
+    path, stuck = sys.argv[1:3]
+    into, out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    sys.path[0] = os.path.dirname(os.path.abspath(path))
+    with open(os.devnull, "wb") as nowhere, open(stuck, "w") as file:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            serve(into, out, file, lambda: load(path), path)
+
+
+if __name__ == "__main__":
+    main()
