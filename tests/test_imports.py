@@ -76,7 +76,11 @@ MAY = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-HEAVY = {"matplotlib": {"plots"}, "PIL": {"plots"}, "hypothesis": {"reference", "exercises"}}
+HEAVY = {
+    "matplotlib": {"plots"},
+    "PIL": {"plots"},
+    "hypothesis": {"reference", "exercises"},
+}
 
 
 def imports_of(tree):

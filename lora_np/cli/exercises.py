@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lora_np.cli.common import natural, table
-from lora_np.exercises import catalogue, gate, interview, report
+from lora_np.exercises import catalogue, gate, interview, report, stubs
 from lora_np.exercises.check import check_file
 from lora_np.exercises.exercise import Exercise
 from lora_np.exercises.progress import Progress, default_folder
+from lora_np.files.weights import write_beside
 
 HELP = "exercises for interviews, graded here: list, start, check, hint, solution"
 EXAMPLE = """examples:
@@ -39,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(action=None, folder=None)
     actions = parser.add_subparsers(dest="action", metavar="action")
 
-    def action(name: str, help: str, id: str = "e07, 7 or a function's name"):
+    def action(
+        name: str, help: str, id: str = "e07, 7 or a function's name"
+    ) -> argparse.ArgumentParser:
         sub = actions.add_parser(name, help=help, description=help, parents=[common])
         if id:
             sub.add_argument("id", help=id)
@@ -52,9 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check = action("check", "grade an answer")
     check.add_argument("--watch", action="store_true",
                        help="grade again at every save, until it passes")  # fmt: skip
-    hint = action("hint", "the next of three hints")
-    hint.add_argument("--grade", type=int, choices=(1, 2, 3),
-                      help="1 the law, 2 the line, 3 the line with a blank")  # fmt: skip
+    clue = action("hint", "the next of three hints")
+    clue.add_argument("--grade", type=int, choices=(1, 2, 3),
+                      help="1 the law, 2 the line, 3 the line, a blank")  # fmt: skip
     action("solution", "the solution with its why")
     action("reset", "put the stub back; the answer is kept as a backup")
     talk = action("interview", "a drawn set against the clock, without hints", "")
@@ -63,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     talk.add_argument("--finish", action="store_true", help="grade now, and report")
     talk.add_argument("--no-wait", action="store_true",
                       help="do not stay to show the clock")  # fmt: skip
+    books = action("notebooks", "write every exercise as a notebook", "")
+    books.add_argument("--to", type=Path, default=Path("chapters/exercises"),
+                       metavar="FOLDER", help="(chapters/exercises)")  # fmt: skip
+    books.add_argument("--force", action="store_true", help="replace changed ones too")
     trial = action("gate", "give each grader its known answers; print what it says",
                   "")  # fmt: skip
     trial.add_argument("--only", metavar="ID", help="one exercise")
@@ -74,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
     """Run one action; 1 where an answer did not pass."""
     if options.action == "gate":
         return run_gate(options)
+    if options.action == "notebooks":
+        return write_notebooks(options)
     progress = Progress(options.folder or default_folder())
     for note in progress.notes:
         print(f"note: {note}\n", file=sys.stderr)
@@ -223,6 +232,21 @@ def wait(end: float) -> None:
             time.sleep(min(1.0, left))
 
 
+def write_notebooks(options: argparse.Namespace) -> int:
+    """Every exercise as a notebook; a learner's answers in that folder are kept."""
+    written = 0
+    for e in catalogue.exercises():
+        path = options.to / f"{Path(e.file).stem}.ipynb"
+        made = stubs.notebook(e)
+        if path.exists() and path.read_bytes() != made and not options.force:
+            print(f"left as it is, because it differs: {path} (--force to replace)")
+            continue
+        write_beside(path, made)
+        written += 1
+    print(f"{written} notebooks in {options.to}")
+    return 0
+
+
 def run_gate(options: argparse.Namespace) -> int:
     """The table exercises x answers; 1 where a grader was wrong."""
     from tqdm import tqdm
@@ -233,8 +257,6 @@ def run_gate(options: argparse.Namespace) -> int:
     found = {e: list(gate.trials(e)) for e in tqdm(chosen, disable=None, leave=False)}
     print(summary(found, detailed=bool(options.only)))
     if options.write:
-        from lora_np.files.weights import write_beside
-
         write_beside(options.write, gate.markdown(found).encode())
         print(f"wrote {options.write}")
     return 0 if all(t.right for ts in found.values() for t in ts) else 1

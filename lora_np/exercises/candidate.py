@@ -24,7 +24,7 @@ import numpy as np
 from lora_np.exercises import worker
 
 CALL_SECONDS = 2.0
-LOAD_SECONDS = 8.0  # an import of a large library may take some
+LOAD_SECONDS = 4.0  # an import of a large library may take some
 
 
 @dataclass(frozen=True)

@@ -146,13 +146,16 @@ def _pattern(
             return f"{output} holds what {other} should: check the order of `return`."
     if any(a.shape != g.shape for a, g in arrays):
         return ""
-    ratios = [_ratio(a, g) for a, g in arrays]
-    if any(r is None for r in ratios):
+    found = [_ratio(a, g) for a, g in arrays]
+    ratios = [r for r in found if r is not None]
+    if len(ratios) < len(found):
         return ""
+    if all(np.isclose(r, -1) for r in ratios):
+        return f"{output} has the opposite sign."
     for name, values in _scalars(cases).items():
         if all(np.isclose(r, v) for r, v in zip(ratios, values)):
             return f"{output} is {name} times what it should be."
-    if np.allclose(ratios, ratios[0]):  # type: ignore[arg-type]
+    if np.allclose(ratios, ratios[0]):
         return f"{output} is {ratios[0]:.6g} times what it should be, everywhere."
     listed = ", ".join(f"{r:.4g}" for r in ratios[:3])
     return f"{output} has a constant ratio to the right one on each input: {listed}."
@@ -169,7 +172,7 @@ def _ratio(a: np.ndarray, g: np.ndarray) -> float | None:
 
 def _scalars(cases: tuple) -> dict[str, list[float]]:
     """Names for ratios: scalar inputs, sizes of arrays, and their inverses."""
-    found: dict[str, list[float]] = {"-1": [-1.0] * len(cases)}
+    found: dict[str, list[float]] = {}
     for key, value in cases[0].items():
         if isinstance(value, float | int) and not isinstance(value, bool):
             found[key] = [float(c[key]) for c in cases]
@@ -180,6 +183,8 @@ def _scalars(cases: tuple) -> dict[str, list[float]]:
                     float(c[key].shape[axis]) if np.ndim(c[key]) > axis else np.nan
                     for c in cases
                 ]
-    inverse = {f"1/{k}": [1 / v if v else np.nan for v in vs] for k, vs in
-               found.items() if k != "-1"}  # fmt: skip
+    inverse = {
+        f"1/{k}": [1 / v if v else np.nan for v in values]
+        for k, values in found.items()
+    }
     return {**found, **inverse}

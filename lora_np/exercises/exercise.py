@@ -80,7 +80,7 @@ class Exercise:
     functions: tuple[Callable, ...] = ()
     found: tuple[Callable, ...] = ()
     returns: tuple[str, ...] = ()
-    want: Callable[[Case], tuple] | None = None
+    want: Callable[[Case], Any] | None = None
     laws: tuple[Law, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
     others: tuple[Callable[[Any], Any], ...] = ()

@@ -1,5 +1,6 @@
 """The quality gate: what every exercise's grader must accept, reject and name."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -47,13 +48,17 @@ def trials(exercise: Exercise) -> Iterator[Trial]:
         wrong = from_case(exercise, m.compute)
         yield trial(m.name, m.name, Direct(first | {exercise.name: wrong}))
     for number, other in enumerate(exercise.others, 1):
-        own = from_case(exercise, lambda case, o=other: o(SimpleNamespace(**case)))
+        own = from_case(exercise, functools.partial(_spread, other))
         label = f"other {number}"
         yield trial(label, "passed", Direct(first | {exercise.name: own}))
 
 
 def _found(verdict: Verdict) -> str:
     return verdict.mistakes[0] if len(verdict.mistakes) == 1 else verdict.state
+
+
+def _spread(other: Callable[[Any], Any], case: dict) -> Any:
+    return other(SimpleNamespace(**case))
 
 
 def from_case(exercise: Exercise, compute: Callable[[dict], Any]) -> Callable:

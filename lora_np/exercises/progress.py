@@ -45,7 +45,8 @@ class Progress:
             os.replace(path, aside)
             self.notes.append(
                 f"{path} could not be read ({error}); it was set aside as "
-                f"{aside.name}. Your answers are untouched; check them again to have them counted."
+                f"{aside.name}. Your answers are untouched; check them again to have "
+                "them counted."
             )
 
     def save(self) -> None:

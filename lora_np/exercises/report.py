@@ -54,18 +54,25 @@ def _start(e: Exercise) -> str:
 def _shapes(verdict: Verdict) -> str:
     if not verdict.shapes or verdict.fault is None or verdict.fault.trouble:
         return ""
-    failing = verdict.fault.arrays
-    head = ("array", "shape got", "shape wanted", "")
-    rows = [head] + [
-        (name, got, want, "wrong shape" if got != want else
-         "differs" if name in failing and verdict.fault.kind in ("values", "finite")
-         else "") for name, got, want in verdict.shapes
-    ]  # fmt: skip
+    rows = [("array", "shape got", "shape wanted", "")]
+    rows += [(*row, _remark(row, verdict.fault)) for row in verdict.shapes]
     widths = [max(len(r[i]) for r in rows) for i in range(4)]
     return "\n".join(
         "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip()
         for row in rows
     )
+
+
+def _remark(row: tuple[str, str, str], fault: Fault) -> str:
+    name, got, want = row
+    if got == "-":
+        return "not returned"
+    if not got.startswith("("):
+        return "not an array"
+    if got != want:
+        return "wrong shape"
+    wrong = name in fault.arrays and fault.kind in ("values", "finite")
+    return "differs" if wrong else ""
 
 
 def _law(fault: Fault, e: Exercise) -> str:
@@ -90,7 +97,7 @@ def _law(fault: Fault, e: Exercise) -> str:
 
 
 def _counterexample(fault: Fault, e: Exercise) -> str:
-    if not fault.case or fault.kind == "dtype":
+    if not fault.case or fault.kind in ("dtype", "result"):
         return ""
     names = [p for f in e.functions for p in e.parameters(f)]
     given = {k: fault.case[k] for k in dict.fromkeys(names) if k in fault.case}

@@ -68,6 +68,8 @@ def _plain(value: Any, arrays: list[bytes]) -> Any:
         return {"dict": items}
     if isinstance(value, Made):
         return {"made": [value.kind, _plain(value.values, arrays)]}
+    if isinstance(value, np.ndarray | np.generic):
+        return {"strange": f"array of dtype {value.dtype}"}
     return {"strange": f"{type(value).__module__}.{type(value).__qualname__}"}
 
 
