@@ -33,7 +33,7 @@ def alike(a: Any, b: Any) -> bool:
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     except (TypeError, ValueError):
         return False
-    top = np.abs(b[np.isfinite(b)]).max(initial=1e-3)
+    top = np.abs(b[np.isfinite(b)]).max(initial=1e-15)
     return bool(np.isclose(a, b, rtol=0, atol=CLOSE * top, equal_nan=True).all())
 
 

@@ -77,6 +77,8 @@ def grade(exercise: Exercise, answer: Answer) -> Verdict:
     first = examiner.examine(exercise.laws[0], cases[0])
     if first and first.trouble and first.trouble.type == "NotImplementedError":
         return Verdict(exercise, "not started", first)
+    if first and first.trouble and first.trouble.type in ("stopped", "ended"):
+        return Verdict(exercise, "failed", first)  # the process is gone
     fault = examiner.search()
     if fault is None:
         return Verdict(exercise, "passed")

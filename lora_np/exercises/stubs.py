@@ -49,7 +49,7 @@ def question(exercise: Exercise) -> str:
     """Title, kind, minutes and the question, as comments."""
     first = (f"{exercise.id} · {exercise.title} ({exercise.kind}, about "
              f"{exercise.minutes} minutes)")  # fmt: skip
-    return _commented(first + "\n\n" + exercise.ask)
+    return _commented(first + "\n\n" + textwrap.dedent(exercise.ask))
 
 
 def body(exercise: Exercise) -> str:
@@ -66,7 +66,7 @@ def body(exercise: Exercise) -> str:
 
 def stub(exercise: Exercise) -> str:
     """The whole file that `start` writes."""
-    check = f"# python -m lora_np exercises check {exercise.id}\n"
+    check = f"#\n# python -m lora_np exercises check {exercise.id}\n"
     numpy = "" if exercise.kind == "explain" else "import numpy as np\n\n\n"
     return question(exercise) + check + "\n" + numpy + body(exercise)
 

@@ -28,8 +28,9 @@ EXERCISE = Exercise(
             "How many numbers are trained?",
             lambda: lora_parameters(SHAPES, R),
             {
-                "you counted one of the two factors": lambda: R * D * 2 * LAYERS,
-                "you counted one projection a layer": lambda: 2 * R * D * LAYERS,
+                "half: one factor of two, or one projection of two": lambda: (
+                    R * D * 2 * LAYERS
+                ),
                 "you counted all four projections": lambda: 2 * R * D * 4 * LAYERS,
                 "that is one layer": lambda: 4 * R * D,
                 "that is the number of frozen weights": lambda: 2 * LAYERS * D * D,

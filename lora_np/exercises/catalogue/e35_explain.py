@@ -45,8 +45,7 @@ EXERCISE = Exercise(
             lambda: float(gradients()[3][0, 0]),
             {
                 "the factor s is missing": lambda: -1.0,
-                "that is s dy_0, without x Aᵀ = -1": lambda: 2.0,
-                "x Aᵀ = 1·1 + 2·(-1) is negative": lambda: 2.0,
+                "x Aᵀ = 1·1 + 2·(-1) = -1 belongs to it": lambda: 2.0,
             },
         ),
         Number(

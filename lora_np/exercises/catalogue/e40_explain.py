@@ -36,8 +36,7 @@ EXERCISE = Exercise(
             "LoRA of rank 8 on q and v of every layer: how many numbers?",
             lambda: lora_parameters(SHAPES, R),
             {
-                "that is q alone": lambda: R * 2 * D * LAYERS,
-                "that counts A alone": lambda: R * D * 2 * LAYERS,
+                "that is half: q alone, or A alone": lambda: R * 2 * D * LAYERS,
                 "that is all four of q, k, v, o": lambda: R * 2 * D * 4 * LAYERS,
             },
         ),

@@ -1,0 +1,604 @@
+"""Exercises: every grader accepts, rejects and names what it must; the terminal."""
+
+import ast
+import dataclasses
+import itertools
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lora_np.cli.main import main
+from lora_np.exercises import catalogue, check, interview, report, stubs
+from lora_np.exercises.candidate import Direct
+from lora_np.exercises.cases import Cases
+from lora_np.exercises.check import check_file, grade_words, verdict_of
+from lora_np.exercises.diagnose import alike, made
+from lora_np.exercises.exercise import (
+    KINDS,
+    Law,
+    as_tuple,
+    mistake,
+    mistakes,
+    probes,
+)
+from lora_np.exercises.gate import stub_functions, trials
+from lora_np.exercises.grade import grade, in_words
+from lora_np.exercises.progress import Progress
+from lora_np.exercises.worker import Made, Strange, pack, unpack
+
+ROOT = Path(__file__).parent.parent
+ALL = catalogue.exercises()
+CODE = [e for e in ALL if e.functions]
+WORDS = [e for e in ALL if e.kind == "explain"]
+E19 = catalogue.load("e19")
+
+
+def by_id(e):
+    return e.id
+
+
+# ---- the catalogue
+
+
+def test_there_are_enough_exercises_of_every_kind_on_a_path():
+    assert len(ALL) >= 30 and {e.kind for e in ALL} == set(KINDS)
+    seen = set()
+    for e in ALL:
+        assert set(e.needs) <= seen, f"{e.id} needs what comes later"
+        seen.add(e.id)
+    names = [f.__name__ for e in ALL for f in e.functions]
+    assert len(set(names)) == len(names)  # check(function) finds the exercise by name
+
+
+@pytest.mark.parametrize("e", ALL, ids=by_id)
+def test_the_form_of_an_exercise(e):
+    assert e.kind in KINDS and 1 <= e.difficulty <= 3 and 3 <= e.minutes <= 20
+    assert len(e.hints) == 3 and e.hints[2].count("____") >= 1
+    assert "____" not in e.hints[0] + e.hints[1]
+    assert len(e.follow_ups) == 2 and all(q.endswith("?") for q, _ in e.follow_ups)
+    assert e.why.strip() and e.ask.strip() and e.read
+    for chapter in re.findall(r"chapters? (\d\d)", e.read):
+        assert list((ROOT / "chapters").glob(f"{chapter}_*.ipynb")), chapter
+    for path in re.findall(r"lora_np/[\w/]+\.py", e.read):
+        assert (ROOT / path).is_file(), path
+    if e.kind == "explain":
+        assert e.numbers and len(e.rubric) >= 4
+        return
+    assert {f.__name__ for f in e.functions} == set(stub_functions(e))
+    assert len(e.returns) % len(e.functions) == 0
+    if e.kind == "find the bug":
+        assert len(e.found) == len(e.functions) and len(e.others) >= 2
+    else:
+        assert len(e.mistakes) >= (10 if e is E19 else 6) and len(e.others) >= 3
+
+
+def test_the_seven_questions_of_the_second_article_are_there():
+    text = " ".join(e.ask for e in WORDS)
+    text = " ".join(text.split())
+    assert "(D1, question 1)" in text
+    assert all(f"question {n}" in text for n in range(2, 8))
+
+
+def bare(line):
+    return "".join(line.split("#")[0].split())
+
+
+@pytest.mark.parametrize("e", CODE, ids=by_id)
+def test_hints_do_not_contain_the_solution(e):
+    told = "".join(map(bare, "\n".join(e.hints).split("\n")))
+    found = "".join(map(stubs.source, e.found))
+    for function in e.functions:
+        node = ast.parse(stubs.source(function)).body[0]
+        for statement in node.body[1:]:
+            line = bare(ast.unparse(statement))
+            if len(line) > 24 and line not in "".join(map(bare, found.split("\n"))):
+                assert line not in told
+
+
+@pytest.mark.parametrize("e", CODE, ids=by_id)
+def test_no_two_mistakes_are_the_same_answer(e):
+    """On the probes, by which mistakes are told apart."""
+    answers = {"right": [as_tuple(e.functions[0](**only(e, c))) for c in probes(e)]}
+    with np.errstate(all="ignore"):
+        for m in e.mistakes:
+            answers[m.name] = [quietly(m, c) for c in probes(e)]
+    for a, b in itertools.combinations(answers, 2):
+        pairs = zip(answers[a], answers[b], strict=True)
+        assert not all(alike(x, y) for x, y in pairs), (a, b)
+
+
+def only(e, case):
+    return {p: made(case)[p] for p in e.parameters()}
+
+
+def quietly(m, case):
+    try:
+        return m.compute(made(case))
+    except Exception:
+        return None
+
+
+# ---- the gate
+
+
+@pytest.mark.parametrize("e", CODE, ids=by_id)
+def test_the_gate(e):
+    """The stub is not started, right answers pass, each mistake gets its own name."""
+    wrong = [f"{t.answer}: found {t.found}" for t in trials(e) if not t.right]
+    assert wrong == []
+
+
+def test_the_gate_notices_a_grader_that_is_blind():
+    """Kept wrong graders: with s = 1 a missing scale passes; a loose one; a rename."""
+
+    def no_scale(d):
+        return {**E19.laws[0].case(d), "s": 1.0}
+
+    def misses(**changed):
+        found = trials(dataclasses.replace(E19, **changed))
+        return {t.answer for t in found if not t.right}
+
+    assert "dA_not_scaled" in misses(laws=(Law("{arrays}", no_scale),))
+    loose = Law("{arrays}", E19.laws[0].case, tolerance=100.0)
+    assert "dB_mean" in misses(laws=(loose,))
+    twice = mistakes(
+        E19.functions[0], E19.returns,
+        mistake("one", "one thing", dA=lambda c: 0 * c.A),
+        mistake("two", "the same again", dA=lambda c: 0 * c.A),
+        mistake("right", "no mistake at all", dA=lambda c: E19.functions[0](
+            **{k: v for k, v in vars(c).items()})[1]),
+    )  # fmt: skip
+    assert {"two", "right"} <= misses(mistakes=twice)
+    assert "other 1" in misses(others=(lambda c: (c.x, c.A, c.B),))
+
+
+def test_probes_have_pairwise_different_sizes():
+    for seed in range(20):
+        sizes = Cases.probe(seed).sizes(4)
+        assert len(set(sizes)) == 4 and min(sizes) >= 2
+
+
+# ---- explanations
+
+
+@pytest.mark.parametrize("e", WORDS, ids=by_id)
+def test_an_explanation_is_checked_by_its_numbers(e):
+    right = {n.name: n.want() for n in e.numbers}
+    words = "a few sentences that say what the numbers above mean for LoRA, and why"
+    assert grade_words(e, {}).state == "not started"
+    passed = grade_words(e, {**right, "answer": words})
+    assert passed.passed
+    assert all(point in report.text(passed) for point in e.rubric)
+    silent = grade_words(e, right)
+    assert not silent.passed and e.rubric[0] not in report.text(silent)
+    for n in e.numbers:
+        for says, value in n.wrong.items():
+            wrong = grade_words(e, {**right, n.name: value(), "answer": words})
+            assert not wrong.passed and says in report.text(wrong), (n.name, says)
+        for value in ("many", None, float("nan"), n.want() * 1.2 + 1):
+            wrong = grade_words(e, {**right, n.name: value, "answer": words})
+            assert not wrong.passed and e.rubric[0] not in report.text(wrong)
+    with pytest.raises(TypeError, match=r"asks for .*; got nonsense"):
+        grade_words(e, {"nonsense": 1})
+
+
+# ---- answers that go wrong
+
+V = "v = s * (dy @ B)\n"
+RIGHT = V + "return dy @ W + v @ A, v.T @ x, s * dy.T @ (x @ A.T)"
+BAD = {  # body -> what the report must say
+    "pass": "Nothing was returned (None): is `return dx, dA, dB` missing?",
+    "return [dy, x, A]": "Returned a list of 3; return a tuple of 3: dx, dA, dB.",
+    "return dy, x": "Returned 2 values; return 3: dx, dA, dB.",
+    "return x": "Returned an array of shape (1, 1); return a tuple of 3",
+    "return x.tolist(), A, B": "dx is a list of 1, not a NumPy array.",
+    "return x, object(), B": "dA is an object, of which no number can be read.",
+    "return x, np.array([None]), B": "dA is an array of dtype object",
+    "return 1j * x, A, B": "dx is complex; the inputs are real.",
+    "return x.astype(int), A, B": "dx has dtype int64; the inputs are float.",
+    "return np.nan * x, A, B": "dx is not finite",
+    "return np.linalg.inv(0 * dy @ dy.T), A, B": "LinAlgError: Singular matrix",
+    "y = dy @ B\nz = y @ undefined\nreturn z": "line 19: z = y @ undefined",
+    "import sys\nsys.exit()": "Your code raised SystemExit.\n  line 19: sys.exit()",
+    "import os\nos._exit(0)": "The process that ran your code ended by itself",
+    "import os\nos.kill(os.getpid(), 11)": "The process that ran your code ended",
+    "return lora_backward(dy, x, W, A, B, s)": "RecursionError",
+    "while True:\n    pass": "Your code was stopped after 2 s: an endless loop?",
+    "return np.ones(10**10)": "Your code asked for more than 2 GiB of memory",
+    "import lora_np": "an answer is written without lora_np",
+    "import importlib\nimportlib.import_module('lora_np.lora')": "without lora_np",
+    "input()": "EOFError",
+    RIGHT.replace("return", "x += 1\nreturn"): "dA and dB are not the derivative",
+    "r = " + RIGHT.split("return ")[1].replace("v", V[4:-1]) + "\nx += 1\nreturn r":
+        "The input x was changed in place",
+    RIGHT.replace("s * (dy", "np.float64(s) * (dy"): "The inputs are float32, but dx",
+    RIGHT.replace("v.T @ x,", "v.T @ x * np.random.rand(),"):
+        "The same input gave two different results",
+    RIGHT.replace("return dy @ W", "return -dy @ W").replace("+ v", "- v"):
+        "dx has the opposite sign.",
+    RIGHT.replace("v.T @ x,", "v.T @ x * len(x),"): "dA is dy.shape[0] times",
+    RIGHT.replace("v.T @ x,", "v.T @ x / s**2,"): "constant ratio to the right one",
+    RIGHT.replace("v.T @ x,", "v.T @ x * 5,"): "dA is 5 times what it should be",
+    V + "return dy @ W + v @ A, s * dy.T @ (x @ A.T), v.T @ x":
+        "dA holds what dB should: check the order of `return`.",
+    V + "return dy @ W, v.T @ x / s, s * dy.T @ (x @ A.T)":
+        "dx = dy W, as if the adapter did not see x.\nYou computed dA = (dy B)ᵀ x",
+    "import time\ntime.sleep(0.4)\n" + RIGHT: "A call takes 0.4",
+}  # fmt: skip
+
+
+def answer_file(folder, text):
+    path = folder / E19.file
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def with_body(body):
+    lead = stubs.stub(E19).split("    raise")[0]
+    return lead + textwrap.indent(body, "    ") + "\n"
+
+
+@pytest.mark.parametrize("body, says", BAD.items(), ids=range(len(BAD)))
+def test_a_bad_answer_gets_a_true_sentence(tmp_path, body, says):
+    verdict = check_file(E19, answer_file(tmp_path, with_body(body)))
+    text = report.text(verdict)
+    assert verdict.state == "failed" and says in text, text
+    assert "Traceback" not in text and str(tmp_path) not in text
+
+
+def test_the_right_answer_passes_from_a_file(tmp_path):
+    assert check_file(E19, answer_file(tmp_path, with_body(RIGHT))).passed
+    other_order = with_body(RIGHT).replace("(dy, x, W, A, B, s)", "(x, dy, W, A, B, s)")
+    assert check_file(E19, answer_file(tmp_path, other_order)).passed
+    renamed = "def lora_backward(g, x, W, A, B, a):\n    import numpy as np\n    " + (
+        "v = a * g @ B\n    return g @ W + v @ A, v.T @ x, a * g.T @ (x @ A.T)\n"
+    )
+    assert check_file(E19, answer_file(tmp_path, renamed)).passed
+
+
+BROKEN = {
+    "def lora_backward(dy, x)\n    pass\n":
+        "not valid Python: expected ':'.\n  line 1: def lora_backward(dy, x)\n"
+        + " " * 34 + "^",
+    "def lora_backwrd(dy, x, W, A, B, s):\n    return 1\n":
+        "There is no function lora_backward; there is lora_backwrd: was it renamed?",
+    "def lora_backward(dy, x, W):\n    return 1\n":
+        "lora_backward takes (dy, x, W); it is called with (dy, x, W, A, B, s)",
+    "": "There is no function lora_backward.",
+    "import nothing_there\n": "ModuleNotFoundError: No module named 'nothing_there'",
+    "while True:\n    pass\n": "Your code was stopped after 4 s",
+    "1 / 0\n": "Your code raised ZeroDivisionError: division by zero.\n  line 1: 1 / 0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source, says", BROKEN.items(), ids=range(len(BROKEN)))
+def test_a_broken_file_gets_a_true_sentence(tmp_path, source, says):
+    text = report.text(check_file(E19, answer_file(tmp_path, source)))
+    assert says in text, text
+    assert "Traceback" not in text
+
+
+def test_the_report_has_its_parts_in_order(tmp_path):
+    body = 'print("here")\n' + RIGHT.replace("v.T @ x,", "(dy @ B).T @ x,")
+    text = report.text(check_file(E19, answer_file(tmp_path, with_body(body))))
+    parts = [
+        "e19  dA, dB and dx by hand: not yet", "array  shape got  shape wanted",
+        "dA     (3, 2)     (3, 2)        differs",
+        "dA is not the derivative of the loss sum(dy * y).",
+        "Smallest input found on which this shows:", "  x = [[1.]]", "  s = 2",
+        "  got  dA = [[1.]]", "  want dA = [[2.]]",
+        "You computed dA = (dy B)ᵀ x: the factor s is missing.", "your code printed:",
+        "Next: python -m lora_np exercises hint e19",
+    ]  # fmt: skip
+    places = [text.find(p) for p in parts]
+    assert -1 not in places and places == sorted(places), text
+
+
+def test_a_bug_is_not_given_away():
+    e = catalogue.load("e23")
+    found = {f.__name__.replace("_as_found", ""): f for f in e.found}
+    verdict = grade(e, Direct(found))
+    assert verdict.state == "failed" and verdict.computed == ()
+    assert verdict.fault.arrays == ("merged",)  # the symptom
+
+
+def test_what_the_learner_cannot_do_to_the_grader(tmp_path):
+    """It runs elsewhere: a patched NumPy or hard-coded numbers do not help."""
+    patch = (
+        "np.array_equal = lambda *a: True\nnp.abs = lambda x: 0 * x\nreturn dy, x, B"
+    )
+    fixed = "return np.array([[3.0]]), np.array([[2.0]]), np.array([[2.0]])"
+    for body in (patch, fixed):
+        assert not check_file(E19, answer_file(tmp_path, with_body(body))).passed
+    assert np.array_equal([1], [2]) is False
+
+
+# ---- messages between the processes
+
+
+def test_messages_keep_values():
+    value = {
+        "a": np.arange(6.0).reshape(2, 3).T, "n": [1, None, "x", True, 2.5],
+        "t": (1, (2,)), "s": np.float32(1.5), "c": 1 + 2j, "empty": np.zeros((0, 3)),
+        3: "a key that is no string", "f": np.asfortranarray(np.eye(3)),
+    }  # fmt: skip
+    back = unpack(pack(value))
+    assert back.keys() == value.keys()
+    assert alike({k: v for k, v in back.items() if k != "c"},
+                 {k: v for k, v in value.items() if k != "c"})  # fmt: skip
+    assert back["s"].dtype == np.float32 and back["c"] == value["c"]
+    assert isinstance(unpack(pack({1, 2})), Strange)
+    assert (
+        unpack(pack(Made("rng", 3))).make().random() == Made("rng", 3).make().random()
+    )
+
+
+# ---- a notebook
+
+
+def test_check_in_a_session(capsys):
+    def softmax(z):
+        return np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+
+    check(softmax)
+    out = capsys.readouterr().out
+    assert "e01  softmax: not yet" in out and "it overflows" in out
+
+    def endless(z):
+        while True:
+            pass
+
+    endless.__name__ = "softmax"
+    verdict = verdict_of(endless)
+    assert verdict.fault.trouble.type == "stopped"
+    assert verdict.fault.trouble.text == "while True:"
+    check("e16", trainable=None)
+    assert "not started" in capsys.readouterr().out
+    with pytest.raises(KeyError, match=r"no exercise 'sotfmax'.*e01 \(softmax\)"):
+        endless.__name__ = "sotfmax"
+        check(endless)
+    with pytest.raises(TypeError, match="check takes functions"):
+        check()
+    with pytest.raises(TypeError, match=r"asks for a function: check\(lora_backward\)"):
+        check("e19", dA=1)
+
+
+def test_the_committed_notebooks_are_current():
+    folder = ROOT / "chapters" / "exercises"
+    names = {f"{Path(e.file).stem}.ipynb" for e in ALL}
+    assert {p.name for p in folder.glob("*.ipynb")} == names
+    for e in ALL:
+        path = folder / f"{Path(e.file).stem}.ipynb"
+        assert path.read_bytes() == stubs.notebook(e), (
+            "python -m lora_np exercises notebooks --force"
+        )
+
+
+# ---- the terminal
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LORA_NP_EXERCISES", raising=False)
+    return tmp_path / "my_exercises"
+
+
+def run(capsys, *arguments):
+    code = main(["exercises", *arguments])
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err
+
+
+def test_the_life_of_an_exercise(folder, capsys):
+    code, out = run(capsys)
+    assert code == 0 and "0 of 45 passed" in out and "start e01" in out
+    assert not folder.exists()  # looking writes nothing
+    code, out = run(capsys, "check", "e19")
+    assert code == 2 and "begin with: python -m lora_np exercises start e19" in out
+    code, out = run(capsys, "start", "e19")
+    assert code == 0 and "wrote my_exercises/e19_lora_backward.py" in out
+    path = folder / E19.file
+    assert path.read_text("utf-8") == stubs.stub(E19)
+    code, out = run(capsys, "check", "19")
+    assert code == 1 and "not started" in out and "Traceback" not in out
+
+    path.write_text(with_body(RIGHT.replace("v.T @ x", "x.T @ v")), "utf-8")
+    code, out = run(capsys, "check", "lora_backward")
+    assert code == 1 and "dA = s xᵀ (dy B), which is (D, r): the transpose" in out
+    code, out = run(capsys, "start", "e19")
+    assert code == 0 and "already there, left as it is" in out
+    assert "x.T @ v" in path.read_text("utf-8")
+    for number in (1, 2, 3, 3):
+        code, out = run(capsys, "hint", "e19")
+        assert code == 0 and f"hint {number} of 3" in out
+        assert " ".join(E19.hints[number - 1].split()) in " ".join(out.split())
+    assert "hint 1 of 3" in run(capsys, "hint", "e19", "--grade", "1")[1]
+
+    path.write_text(with_body(RIGHT), "utf-8")
+    code, out = run(capsys, "check", "e19")
+    assert code == 0 and "passed" in out and "solution e19" in out
+    code, out = run(capsys, "solution", "e19")
+    assert code == 0 and "dA = v.T @ x" in out and "Why" in out
+    assert "1 of 45 passed" in run(capsys)[1]
+    code, out = run(capsys, "reset", "e19")
+    assert code == 0 and path.read_text("utf-8") == stubs.stub(E19)
+    assert "v.T @ x" in (folder / f"{E19.file}.backup").read_text("utf-8")
+    path.write_text("second\n")
+    run(capsys, "reset", "e19")
+    assert (folder / f"{E19.file}-2.backup").read_text() == "second\n"
+    kept = json.loads((folder / "progress.json").read_text())["exercises"]["e19"]
+    assert kept["passed"] and kept["hints"] == 3 and kept["checks"] == 2
+
+
+def test_start_without_an_id_takes_the_next_one(folder, capsys):
+    assert "wrote my_exercises/e01_softmax.py" in run(capsys, "start")[1]
+    code, out = run(capsys, "start", "e02", "--notebook")
+    made = json.loads((folder / "e02_softmax_backward.ipynb").read_text())
+    assert "check(softmax_backward)" in "".join(
+        "".join(c["source"]) for c in made["cells"]
+    )
+    code, out = run(capsys, "solution", "e01")
+    (folder / "e01_softmax.py").write_text(
+        out.split("\n\n", 1)[1]
+        .split("Why")[0]
+        .replace("def", "import numpy as np\ndef")
+    )
+    assert run(capsys, "check", "e01")[0] == 0
+    assert "passed, after the solution" in run(capsys)[1]
+
+
+def test_an_explanation_in_the_terminal(folder, capsys):
+    run(capsys, "start", "e16")
+    path = folder / "e16_explain.py"
+    text = path.read_text("utf-8")
+    assert run(capsys, "check", "e16")[0] == 1
+    path.write_text(
+        text.replace("\ntrainable = None", "\ntrainable = 2 * 96 * 8 * 12288")
+    )
+    code, out = run(capsys, "check", "e16")
+    assert code == 1 and "half: one factor of two" in out
+    done = text.replace("frozen_to_trainable = None", "frozen_to_trainable = 768")
+    done = done.replace("\ntrainable = None", "\ntrainable = 37_748_736")
+    path.write_text(done.replace('"""\n\n"""', '"""' + "kept and added " * 8 + '"""'))
+    code, out = run(capsys, "check", "e16")
+    assert code == 0 and "[ ] W stays, frozen" in out
+
+
+def test_what_the_user_may_get_wrong(folder, capsys, monkeypatch):
+    code, out = run(capsys, "start", "e99")
+    assert code == 2 and "there are e01 to e45" in out
+    code, out = run(capsys, "hint", "lora_bakward")
+    assert code == 2 and "e19 (dA, dB and dx by hand)" in out
+    code, out = run(capsys, "reset", "e05")
+    assert code == 2 and "start e05" in out
+    code, out = run(capsys, "interview", "--finish")
+    assert code == 2 and "no interview runs" in out
+    code, out = run(capsys, "interview", "--minutes", "1")
+    assert code == 2 and "the shortest takes 3" in out
+    folder.write_text("a file where the folder should be")
+    code, out = run(capsys, "start", "e01")
+    assert code == 2 and "--folder" in out
+
+
+def test_a_read_only_folder(folder, capsys, monkeypatch):
+    def refuse(*given, **more):
+        raise PermissionError(13, "Permission denied", "my_exercises")
+
+    monkeypatch.setattr("lora_np.exercises.progress.write_beside", refuse)
+    code, out = run(capsys, "start", "e01")
+    assert code == 2
+    assert "cannot write my_exercises/e01_softmax.py (Permission denied)" in out
+    assert "choose another folder with --folder" in out
+
+
+@pytest.mark.parametrize(
+    "content", ["{not json", "[]", '{"exercises": 3}', '{"exercises": {"e01": 1}}',
+                "\x00\x01", ""],
+)  # fmt: skip
+def test_corrupt_progress_is_set_aside(folder, capsys, content):
+    run(capsys, "start", "e01")
+    (folder / "progress.json").write_text(content)
+    code, out = run(capsys)
+    assert code == 0 and "set aside as progress.broken.json" in out
+    assert (folder / "progress.broken.json").read_text() == content
+    assert "started" in out  # the answer is still there
+
+
+def test_watch_grades_at_every_save(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "lora_np", "exercises"]
+    subprocess.run([*command, "start", "e19"], cwd=tmp_path, env=environment,
+                   check=True, capture_output=True)  # fmt: skip
+    path = tmp_path / "my_exercises" / E19.file
+    watching = subprocess.Popen(
+        [*command, "check", "e19", "--watch"], cwd=tmp_path, env=environment,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        for line in watching.stdout:
+            if line.startswith("watching"):
+                break
+        path.write_text(with_body("return dy, x, B"), "utf-8")
+        for line in watching.stdout:
+            if line.startswith("Next:"):
+                break
+        path.write_text(with_body(RIGHT), "utf-8")
+        assert "passed" in watching.communicate(timeout=60)[0]
+        assert watching.returncode == 0
+    finally:
+        watching.kill()
+
+
+# ---- the interview
+
+
+def test_an_interview_from_the_draw_to_the_report(folder, capsys):
+    code, out = run(
+        capsys, "interview", "--minutes", "40", "--seed", "1", "--no-wait"
+    )  # fmt: skip
+    assert code == 0 and "min" in out and "--finish" in out
+    (room,) = folder.glob("interview-*")
+    ids = sorted(p.name[:3] for p in room.glob("e*.py"))
+    assert len(ids) >= 3
+    assert sum(catalogue.load(i).minutes for i in ids) <= 40
+    assert len({catalogue.load(i).kind for i in ids}) >= 3
+    code, out = run(capsys, "hint", ids[0])
+    assert code == 2 and "no hints during an interview" in out
+    assert run(capsys, "solution", ids[0])[0] == 2
+    assert "left" in run(capsys, "interview", "--no-wait")[1]
+    e = next(catalogue.load(i) for i in ids if catalogue.load(i).functions)
+    (room / e.file).write_text("import numpy as np\n\n" + stubs.solution(e), "utf-8")
+    code, out = run(capsys, "interview", "--finish")
+    assert code == 0 and f"1 of {len(ids)} solved" in out
+    assert f"{e.id}  {e.title} ({e.kind}, {e.minutes} min): passed" in out
+    assert "Rubric of the code" in out
+    for question, answer in e.follow_ups:
+        assert question in out and " ".join(answer.split())[:40] in " ".join(
+            out.split()
+        )
+    assert (room / "report.txt").read_text("utf-8") in out
+    assert run(capsys, "interview", "--finish")[0] == 2
+    assert run(capsys, "hint", ids[0])[0] == 0
+
+
+def test_what_is_saved_after_the_end_does_not_count(folder):
+    progress = Progress(folder)
+    held = interview.begin(progress, 30, seed=2)
+    e = next(catalogue.load(i) for i in held.ids if catalogue.load(i).functions)
+    held.path(e).write_text("import numpy as np\n\n" + stubs.solution(e), "utf-8")
+    os.utime(held.path(e), (held.end + 120, held.end + 120))
+    text = interview.finish(progress, held)
+    assert "0 of" in text and "saved 2 min after the end: not counted" in text
+
+
+def test_interviews_draw_what_was_not_passed(folder):
+    passed = {e.id for e in ALL if e.kind == "derive"} - {"e21"}
+    for seed in range(5):
+        chosen = interview.draw(25, passed, seed)
+        assert "e21" in {e.id for e in chosen}
+        assert chosen == interview.draw(25, passed, seed)
+    drawn = {tuple(e.id for e in interview.draw(45, set(), s)) for s in range(8)}
+    assert len(drawn) > 4
+
+
+# ---- what `gate` writes
+
+
+def test_the_table_of_the_gate(tmp_path, capsys):
+    path = tmp_path / "table.md"
+    code, out = run(capsys, "gate", "--only", "e33", "--write", str(path))
+    assert code == 0 and "ratio_on_A" in out and "0 wrongly" in out
+    assert "the large rate for A: it is B's | yes |" in path.read_text("utf-8")
+
+
+def test_sentences():
+    assert in_words("{arrays} differs.", ["a", "b", "c"]) == "a, b and c differ."
+    assert interview.clock(-1) == "the time is over"
