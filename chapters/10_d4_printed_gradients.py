@@ -170,5 +170,5 @@ at least 2, a random upstream gradient, B not zero."
    the old loss at an equal new loss.
 </details>
 
-Back to [the start](00_start_here.ipynb)
+Next: [exercises, graded here](11_exercises.ipynb)
 """

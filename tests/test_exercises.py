@@ -602,3 +602,10 @@ def test_the_table_of_the_gate(tmp_path, capsys):
 def test_sentences():
     assert in_words("{arrays} differs.", ["a", "b", "c"]) == "a, b and c differ."
     assert interview.clock(-1) == "the time is over"
+
+
+def test_the_figures_of_the_readme():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert f"{len(ALL)} exercises that name your mistake" in text
+    assert f"{sum(len(e.mistakes) for e in CODE)} known mistakes" in text
+    assert f"{sum(len(e.others) for e in CODE)} other right answers" in text

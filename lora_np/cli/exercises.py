@@ -224,11 +224,10 @@ def wait(end: float) -> None:
     from tqdm import tqdm
 
     total = max(0.0, end - time.time())
-    form = "{desc} {bar} {postfix}"
-    with tqdm(total=total, bar_format=form, desc="clock") as bar:
+    with tqdm(total=total, bar_format="{desc} {bar}") as bar:
         while (left := end - time.time()) > 0:
             bar.n = total - left
-            bar.set_postfix_str(interview.clock(left))
+            bar.set_description_str(interview.clock(left))
             time.sleep(min(1.0, left))
 
 

@@ -141,4 +141,6 @@ def unchanged(exercise: Exercise, path: str | Path) -> bool:
     def lines(text: str) -> list[str]:
         return [line.rstrip() for line in text.strip().splitlines()]
 
-    return lines(Path(path).read_text("utf-8")) == lines(stubs.stub(exercise))
+    return lines(Path(path).read_text("utf-8", "replace")) == lines(
+        stubs.stub(exercise)
+    )

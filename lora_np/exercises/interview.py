@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_np.exercises import catalogue, report, stubs
-from lora_np.exercises.check import check_file
+from lora_np.exercises.check import check_file, unchanged
 from lora_np.exercises.exercise import KINDS, Exercise
 from lora_np.exercises.grade import Verdict
 from lora_np.exercises.progress import Progress, free_name
@@ -95,7 +95,10 @@ def finish(progress: Progress, held: Interview) -> str:
     for id in held.ids:
         e, path = catalogue.load(id), held.path(catalogue.load(id))
         there = path.is_file()
-        verdict = check_file(e, path) if there else Verdict(e, "not started")
+        if there and not unchanged(e, path):
+            verdict = check_file(e, path)
+        else:
+            verdict = Verdict(e, "not started")
         late = path.stat().st_mtime - held.end if there else 0.0
         graded.append((e, verdict, late))
     text = _report(held, graded)
