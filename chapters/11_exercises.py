@@ -14,7 +14,7 @@
 r"""
 # 11 · Exercises: can you derive it with nobody helping?
 
-Reading a derivation is not the same as finding it. There are 45 exercises, in the order of a path:
+Reading a derivation is not the same as finding it. There are 46 exercises, in the order of a path:
 implement, derive, find the bug, explain. Each is graded here, without a network, and the grader says
 which mistake you made.
 

@@ -399,7 +399,7 @@ def run(capsys, *arguments):
 
 def test_the_life_of_an_exercise(folder, capsys):
     code, out = run(capsys)
-    assert code == 0 and "0 of 45 passed" in out and "start e01" in out
+    assert code == 0 and "0 of 46 passed" in out and "start e01" in out
     assert not folder.exists()  # looking writes nothing
     code, out = run(capsys, "check", "e19")
     assert code == 2 and "begin with: python -m lora_np exercises start e19" in out
@@ -427,7 +427,7 @@ def test_the_life_of_an_exercise(folder, capsys):
     assert code == 0 and "passed" in out and "solution e19" in out
     code, out = run(capsys, "solution", "e19")
     assert code == 0 and "dA = v.T @ x" in out and "Why" in out
-    assert "1 of 45 passed" in run(capsys)[1]
+    assert "1 of 46 passed" in run(capsys)[1]
     code, out = run(capsys, "reset", "e19")
     assert code == 0 and path.read_text("utf-8") == stubs.stub(E19)
     assert "v.T @ x" in (folder / f"{E19.file}.backup").read_text("utf-8")
@@ -474,7 +474,7 @@ def test_an_explanation_in_the_terminal(folder, capsys):
 
 def test_what_the_user_may_get_wrong(folder, capsys, monkeypatch):
     code, out = run(capsys, "start", "e99")
-    assert code == 2 and "there are e01 to e45" in out
+    assert code == 2 and "there are e01 to e46" in out
     code, out = run(capsys, "hint", "lora_bakward")
     assert code == 2 and "e19 (dA, dB and dx by hand)" in out
     code, out = run(capsys, "reset", "e05")

@@ -12,14 +12,11 @@ def qkv_delta(Aq, Bq, Ak, Bk, Av, Bv, widths, s):
     widths: (rows of q, of k, of v); k and v have fewer with grouped heads
     s: the scale   Returns an array (sum of widths, D).
     """
-    D = next(A for A in (Aq, Ak, Av) if A is not None).shape[1]
+    given = next(A for A in (Aq, Ak, Av) if A is not None)
     rows = []
-    for A, B, width in ((Aq, Bq, widths[0]), (Ak, Bk, widths[1]), (Av, Bv, widths[2])):
-        rows.append(
-            np.zeros((width, D), (Aq if A is None else A).dtype)
-            if A is None
-            else s * (B @ A)
-        )
+    for A, B, width in zip((Aq, Ak, Av), (Bq, Bk, Bv), widths, strict=True):
+        zeros = np.zeros((width, given.shape[1]), given.dtype)
+        rows.append(zeros if A is None else s * (B @ A))
     return np.concatenate(rows)
 
 
@@ -39,10 +36,23 @@ def problem(d):
     return {**given, "widths": widths, "s": d.scale()}
 
 
+def others_absent(d):
+    """q or v without an adapter; at least one part has one."""
+    given = problem(d)
+    given |= {key: None for key in d.choice([("Aq", "Bq"), ("Av", "Bv")])}
+    return given
+
+
+def there(c):
+    """The factor A of some part that is adapted."""
+    return next(A for A in (c.Aq, c.Ak, c.Av) if A is not None)
+
+
 def wanted(case):
     """Row by row of the definition."""
-    D = case["Aq"].shape[1]
-    delta = np.zeros((sum(case["widths"]), D), case["Aq"].dtype)
+    given = next(case[k] for k in ("Aq", "Ak", "Av") if case[k] is not None)
+    D = given.shape[1]
+    delta = np.zeros((sum(case["widths"]), D), given.dtype)
     start = 0
     for part, width in zip("qkv", case["widths"], strict=True):
         A, B = case["A" + part], case["B" + part]
@@ -58,9 +68,9 @@ def parts(c, order="qkv"):
         p: (getattr(c, "A" + p), getattr(c, "B" + p), w)
         for p, w in zip("qkv", c.widths, strict=True)
     }
-    D = c.Aq.shape[1]
+    D = there(c).shape[1]
     return [
-        np.zeros((w, D), c.Aq.dtype) if A is None else c.s * (B @ A)
+        np.zeros((w, D), there(c).dtype) if A is None else c.s * (B @ A)
         for A, B, w in (own[p] for p in order)
     ]
 
@@ -70,13 +80,13 @@ def stacked(c, order="qkv"):
 
 
 def skipped(c):
-    made = parts(c)
-    return np.vstack([made[0]] + ([made[1]] if c.Ak is not None else []) + [made[2]])
+    own = zip(parts(c), (c.Aq, c.Ak, c.Av), strict=True)
+    return np.vstack([block for block, A in own if A is not None])
 
 
 def equal_widths(c):
     """Every part as wide as the query: the blocks overlap or leave gaps."""
-    out = np.zeros((3 * c.widths[0], c.Aq.shape[1]), c.Aq.dtype)
+    out = np.zeros((3 * c.widths[0], there(c).shape[1]), there(c).dtype)
     for i, block in enumerate(parts(c)):
         rows = min(len(block), c.widths[0])
         out[i * c.widths[0] : i * c.widths[0] + rows] = block[:rows]
@@ -102,7 +112,7 @@ def block_diagonal(c):
         )
     ]
     total = sum(len(a) for a, _, _ in own if a is not None)
-    left = np.zeros((sum(c.widths), total), c.Aq.dtype)
+    left = np.zeros((sum(c.widths), total), there(c).dtype)
     row = column = 0
     for a, b, w in own:
         if a is not None:
@@ -113,18 +123,20 @@ def block_diagonal(c):
 
 
 def into_slices(c):
-    out = np.zeros((sum(c.widths), c.Aq.shape[1]), c.Aq.dtype)
+    out = np.zeros((sum(c.widths), there(c).shape[1]), there(c).dtype)
     P, C, V = c.widths
-    out[:P] += c.s * c.Bq @ c.Aq
+    if c.Aq is not None:
+        out[:P] = c.s * c.Bq @ c.Aq
     if c.Ak is not None:
         out[P : P + C] += c.s * c.Bk @ c.Ak
-    out[P + C : P + C + V] = c.s * c.Bv @ c.Av
+    if c.Av is not None:
+        out[P + C : P + C + V] = c.s * c.Bv @ c.Av
     return out
 
 
 def with_einsum(c):
     made = [
-        np.zeros((w, c.Aq.shape[1]), c.Aq.dtype)
+        np.zeros((w, there(c).shape[1]), there(c).dtype)
         if a is None
         else np.einsum("mr,rd->md", c.s * b, a)
         for a, b, w in zip(
@@ -152,6 +164,7 @@ EXERCISE = Exercise(
     want=wanted,
     laws=(
         Law("{arrays} is not the update of each part in its own rows.", problem, True),
+        Law("any part may be without an adapter.", others_absent, True),
     ),
     mistakes=mistakes(
         qkv_delta,
@@ -203,7 +216,7 @@ EXERCISE = Exercise(
         "Three blocks of rows, concatenated; every block is s B A or zeros.",
         "The number of rows of an absent part is its width; its dtype that of the "
         "others.",
-        "    rows.append(np.zeros((____, D)) if A is None else s * (B @ A))",
+        "        zeros = np.zeros((____, given.shape[1]), given.dtype)",
     ),
     why="""
     ΔW = blockdiag(B_q, B_k, B_v) [A_q; A_k; A_v] with zero rows for what is left
