@@ -217,7 +217,7 @@ and prints what it says. For one exercise:
 """
 
 # %% tags=["volatile"]
-terminal("gate --only e24")
+terminal("gate --only e23")
 
 # %%
 code = [e for e in catalogue.exercises() if e.functions]

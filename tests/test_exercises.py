@@ -302,7 +302,7 @@ def test_the_report_has_its_parts_in_order(tmp_path):
 
 
 def test_a_bug_is_not_given_away():
-    e = catalogue.load("e23")
+    e = catalogue.load("e24")
     found = {f.__name__.replace("_as_found", ""): f for f in e.found}
     verdict = grade(e, Direct(found))
     assert verdict.state == "failed" and verdict.computed == ()
@@ -359,7 +359,7 @@ def test_check_in_a_session(capsys):
     verdict = verdict_of(endless)
     assert verdict.fault.trouble.type == "stopped"
     assert verdict.fault.trouble.text == "while True:"
-    check("e16", trainable=None)
+    check("e18", trainable=None)
     assert "not started" in capsys.readouterr().out
     with pytest.raises(KeyError, match=r"no exercise 'sotfmax'.*e01 \(softmax\)"):
         endless.__name__ = "sotfmax"
@@ -456,19 +456,19 @@ def test_start_without_an_id_takes_the_next_one(folder, capsys):
 
 
 def test_an_explanation_in_the_terminal(folder, capsys):
-    run(capsys, "start", "e16")
-    path = folder / "e16_explain.py"
+    run(capsys, "start", "e18")
+    path = folder / "e18_explain.py"
     text = path.read_text("utf-8")
-    assert run(capsys, "check", "e16")[0] == 1
+    assert run(capsys, "check", "e18")[0] == 1
     path.write_text(
         text.replace("\ntrainable = None", "\ntrainable = 2 * 96 * 8 * 12288")
     )
-    code, out = run(capsys, "check", "e16")
+    code, out = run(capsys, "check", "e18")
     assert code == 1 and "half: one factor of two" in out
     done = text.replace("frozen_to_trainable = None", "frozen_to_trainable = 768")
     done = done.replace("\ntrainable = None", "\ntrainable = 37_748_736")
     path.write_text(done.replace('"""\n\n"""', '"""' + "kept and added " * 8 + '"""'))
-    code, out = run(capsys, "check", "e16")
+    code, out = run(capsys, "check", "e18")
     assert code == 0 and "[ ] W stays, frozen" in out
 
 

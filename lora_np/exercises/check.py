@@ -24,7 +24,7 @@ def check(*functions: Callable | str, **values: Any) -> None:
     """Check an answer in a notebook, and print the report.
 
     check(my_function): the exercise is found by the function's name; where an exercise
-    has two functions, pass both. check("e16", trainable=..., answer="..."): an
+    has two functions, pass both. check("e18", trainable=..., answer="..."): an
     explanation. The functions run in a fork of this session with limits of time and
     memory (on Windows, which has no fork, without).
     """
@@ -43,7 +43,7 @@ def verdict_of(*functions: Callable | str, **values: Any) -> Verdict:
     if not functions or not all(callable(f) for f in functions):
         raise TypeError(
             "check takes functions, check(softmax), or an id with values, "
-            'check("e16", trainable=..., answer="...")'
+            'check("e18", trainable=..., answer="...")'
         )
     named = {f.__name__: f for f in functions if not isinstance(f, str)}
     exercise = catalogue.find(next(iter(named)))

@@ -53,7 +53,7 @@ EXERCISE = Exercise(
     kind="implement",
     minutes=6,
     difficulty=1,
-    needs=("e18",),
+    needs=("e16",),
     ask="""
     After training, base and adapter become one matrix, and inference costs nothing
     more. Some models (GPT-2's Conv1D) store W transposed: fan_in_fan_out. The base

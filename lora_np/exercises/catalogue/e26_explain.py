@@ -19,7 +19,7 @@ EXERCISE = Exercise(
     kind="explain",
     minutes=6,
     difficulty=2,
-    needs=("e16",),
+    needs=("e18",),
     ask="""
     The article's question 3: "How is LoRA's low-rank decomposition implemented?" It
     answers: "by a singular value decomposition of W, into a low-rank and a Gaussian

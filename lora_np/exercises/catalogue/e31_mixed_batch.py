@@ -85,7 +85,7 @@ EXERCISE = Exercise(
     kind="find the bug",
     minutes=10,
     difficulty=2,
-    needs=("e18",),
+    needs=("e16",),
     ask="""
     A server answers requests for several adapters in one batch. Tests with two requests
     pass; in production customers sometimes get each other's answers. Find the fault and

@@ -45,7 +45,7 @@ EXERCISE = Exercise(
     kind="implement",
     minutes=4,
     difficulty=1,
-    needs=("e18",),
+    needs=("e16",),
     ask="""
     The first question of every interview on LoRA. Matrices need not be square (an
     MLP's are 4 : 1, keys with grouped heads are narrow), and bias="lora_only"

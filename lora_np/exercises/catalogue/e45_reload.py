@@ -96,7 +96,7 @@ EXERCISE = Exercise(
     kind="find the bug",
     minutes=10,
     difficulty=2,
-    needs=("e18", "e24"),
+    needs=("e16", "e23"),
     ask="""
     "Saved, loaded, and the loss is worse than before saving; no error is raised." This
     function reads PEFT's files. There is more than one fault. Repair it.

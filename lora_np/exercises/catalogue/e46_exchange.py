@@ -137,8 +137,8 @@ EXERCISE = Exercise(
     ),
     why="""
     W + s1 B1 A1 - s1 B1 A1 + s2 B2 A2. In floating point the first three terms give W
-    back only up to a rounding of merged's size, and a thousand exchanges are a walk of a
-    thousand roundings: a server keeps the base, or counts its exchanges.
+    back only up to a rounding of merged's size, and a thousand exchanges are a walk of
+    a thousand roundings: a server keeps the base, or counts its exchanges.
     """,
     follow_ups=(
         (

@@ -42,12 +42,12 @@ def s(c):
 
 
 EXERCISE = Exercise(
-    id="e24",
+    id="e23",
     title="the scale of rsLoRA",
     kind="implement",
     minutes=4,
     difficulty=1,
-    needs=("e18",),
+    needs=("e16",),
     ask="""
     The paper scales the update by lora_alpha / r. Rank-stabilised LoRA (use_rslora)
     takes lora_alpha / sqrt(r), so that a large rank is not scaled away. Return the

@@ -58,12 +58,12 @@ def wanted(c):
 
 
 EXERCISE = Exercise(
-    id="e23",
+    id="e24",
     title="it trains, but merging changes the output",
     kind="find the bug",
     minutes=8,
     difficulty=1,
-    needs=("e22",),
+    needs=("e22", "e23"),
     ask="""
     "Our LoRA layer trains well, but after merging the model writes something else." The
     two functions below are all there is. The configuration has use_rslora (the scale

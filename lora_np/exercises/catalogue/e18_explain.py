@@ -7,12 +7,12 @@ D, LAYERS, R = 12288, 96, 8  # GPT-3 175B, Hu et al. 2021, table 4
 SHAPES = [(D, D)] * (2 * LAYERS)  # W_q and W_v of each layer
 
 EXERCISE = Exercise(
-    id="e16",
+    id="e18",
     title="what is LoRA?",
     kind="explain",
     minutes=8,
     difficulty=1,
-    needs=("e05",),
+    needs=("e16", "e17"),
     ask="""
     An article (D1, question 1) answers: "LoRA decomposes the input vector and the
     weight matrix into a low-rank matrix and a Gaussian matrix, W = R G, and trains

@@ -42,12 +42,12 @@ def loops(c):
 
 
 EXERCISE = Exercise(
-    id="e18",
+    id="e16",
     title="the forward of LoRA",
     kind="implement",
     minutes=5,
     difficulty=1,
-    needs=("e16",),
+    needs=("e05",),
     ask="""
     A linear layer with a low-rank path beside it: y = x Wᵀ + b + (lora_alpha / r)
     (x Aᵀ) Bᵀ. Mind the order of the products: x Aᵀ has r columns, B A has as many
