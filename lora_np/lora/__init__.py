@@ -4,6 +4,7 @@ Read `linear.py` first; every other layer is the same three lines around another
 `bare.py` is the method once more in under 60 lines, without a comment.
 """
 
+from lora_np.lora.combine import combine
 from lora_np.lora.conv import (
     lora_conv1d,
     lora_conv1d_backward,

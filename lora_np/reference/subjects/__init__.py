@@ -1,0 +1,1 @@
+"""Implementations under test: ours, shims for libraries, and the user's own."""
