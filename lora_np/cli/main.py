@@ -10,6 +10,7 @@ from lora_np.cli import (
     bench,
     chapters,
     check,
+    conformance,
     documents,
     exercises,
     fetch,
@@ -23,6 +24,7 @@ COMMANDS: dict[str, ModuleType] = {
     "check": check, "adapt": adapt, "generate": generate, "figures": figures,
     "pretrain": pretrain, "bench": bench, "chapters": chapters,
     "documents": documents, "exercises": exercises, "fetch": fetch,
+    "conformance": conformance,
 }  # fmt: skip
 EXPECTED = (ValueError, TypeError, KeyError, IndexError, OSError, RuntimeError,
             FloatingPointError, OverflowError, ModuleNotFoundError)  # fmt: skip

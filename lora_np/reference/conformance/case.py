@@ -93,8 +93,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "bfloat16",
     ),
     "embedding": ("plain", "rslora", "float32"),
-    "conv1d": ("plain", "strided", "groups"),
-    "conv2d": ("plain", "strided", "groups", "one place"),
+    "conv1d": ("plain", "strided", "dilated", "groups"),
+    "conv2d": ("plain", "strided", "dilated", "groups", "one place"),
     "qkv": ("plain", "shared heads"),
     "attention": ("plain",),
     "tied": ("plain",),
@@ -373,13 +373,12 @@ def _convolution(layer: str, option: str, given: dict, d: CaseDraw) -> dict:
     kernel = tuple(d.choice([2, 1, 3]) for _ in range(axes))
     if option == "one place":
         kernel = (1,) * axes
-    if option == "strided":
+    if option in ("strided", "dilated"):
         kernel = tuple(d.choice([2, 3]) for _ in range(axes))
-        geometry |= {
-            "stride": d.choice([2, 1]),
-            "padding": d.choice([1, 0]),
-            "dilation": d.choice([2, 1]),
-        }
+    if option == "strided":
+        geometry |= {"stride": d.choice([2, 1]), "padding": d.choice([1, 0])}
+    if option == "dilated":
+        geometry |= {"dilation": 2, "padding": d.choice([0, 1])}
     C, O = groups * d.choice([1, 2]), groups * d.choice([1, 2, 3])
     R = groups * d.choice([1, 2])
     size = tuple(d.choice([5, 6]) for _ in range(axes))

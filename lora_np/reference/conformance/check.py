@@ -89,7 +89,7 @@ class Law:
         )
 
 
-LAWS: list[Law] = []
+REGISTERED: list[Law] = []  # `laws` puts them in order
 
 
 def law(
@@ -106,7 +106,7 @@ def law(
 
     def register(f: Callable) -> Callable:
         name = f.__name__.replace("_", " ")
-        LAWS.append(Law(group, name, says, why, f, layers, options, examples))
+        REGISTERED.append(Law(group, name, says, why, f, layers, options, examples))
         return f
 
     return register

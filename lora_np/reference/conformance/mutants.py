@@ -23,8 +23,8 @@ COLUMNS: dict[str, tuple[tuple[str, str], ...]] = {
     "dora_linear": (("linear", "dora"),),
     "dora_constant_norm": (("linear", "dora"),),
     "lora_embedding": (("embedding", "plain"),),
-    "lora_conv1d": (("conv1d", "strided"),),
-    "lora_conv2d": (("conv2d", "strided"),),
+    "lora_conv1d": (("conv1d", "strided"), ("conv1d", "dilated")),
+    "lora_conv2d": (("conv2d", "strided"), ("conv2d", "dilated")),
     "lora_qkv": (("qkv", "plain"), ("qkv", "shared heads")),
     "lora_self_attention": (("attention", "plain"),),
     "lora_tied": (("tied", "plain"),),
@@ -84,8 +84,11 @@ def breaks(mutant: Mutant, law: Law) -> bool:
     return False
 
 
-def caught_by(mutant: Mutant) -> Iterator[str]:
-    """Labels of the laws that the mutant breaks, as they are found."""
+def caught_by(mutant: Mutant, laws: tuple[Law, ...] = LAWS) -> Iterator[str]:
+    """Labels of the laws that the mutant breaks, in the order in which they are tried.
+
+    laws: which, and in which order; who only wants the first puts likely ones first.
+    """
     if mutant.subject is None:
         w = mutant.wrong
         assert w is not None
@@ -101,7 +104,7 @@ def caught_by(mutant: Mutant) -> Iterator[str]:
         if any(r.passed is False for r in rows):
             yield CERTIFIED
         return
-    for law in LAWS:
+    for law in laws:
         if breaks(mutant, law):
             yield law.label
 
@@ -113,6 +116,24 @@ def unique(verdicts: list[Verdict]) -> dict[str, list[str]]:
         if len(v.caught) == 1 and v.caught[0] in alone:
             alone[v.caught[0]].append(v.mutant.label)
     return alone
+
+
+def markdown(verdicts: list[Verdict]) -> str:
+    """The table, and the laws that are the only ones to catch something."""
+    lines = [
+        "# Wrong implementations and the laws that catch them",
+        "",
+        "Written by `python -m lora_np conformance --mutants --write FILE`. A mutant "
+        "of the catalogue that is no LoRA layer is certified by `check`.",
+        "",
+        "| mutant | what is wrong | caught by |",
+        "|---|---|---|",
+    ]
+    for v in verdicts:
+        why = v.mutant.why.replace("|", "\\|")
+        caught = ", ".join(v.caught) or "NOTHING"
+        lines.append(f"| {v.mutant.label} | {why} | {caught} |")
+    return "\n".join(lines) + "\n"
 
 
 def passes(law: Law) -> bool:

@@ -40,6 +40,7 @@ class Observed:
 
     def __init__(self, subject: Any):
         self.subject, self.log, self.layers = subject, Log(), 0
+        self.most = 1  # adapters on one layer
 
     @property
     def files(self) -> str:
@@ -62,8 +63,10 @@ class Observed:
 
     def layer(self, case: Case, adapters: int = 1) -> "ObservedLayer":
         """See Subject.layer."""
-        made = self._ask("layer", case, *((adapters,) if adapters > 1 else ()))
-        return self._wrap(made, f"layer(case, {adapters})")
+        self.most = max(self.most, adapters)
+        more = (adapters,) if adapters > 1 else ()
+        made = self._ask("layer", case, *more)
+        return self._wrap(made, f"layer(case{''.join(f', {n}' for n in more)})")
 
     def initialisations(self, case: Case) -> tuple[Any, ...]:
         """See Subject.initialisations."""
@@ -84,6 +87,11 @@ class ObservedLayer:
 
     def __init__(self, layer: Any, name: str, log: Log):
         self._layer, self._name, self._log = layer, name, log
+
+    @property
+    def own_factors(self) -> bool:
+        """Whether the factors have shapes of their own, so that no oracle speaks."""
+        return getattr(self._layer, "own_factors", False)
 
     def __getattr__(self, method: str) -> Any:
         if method.startswith("_"):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lora_np.reference.conformance.check import Check
+
 
 class Literal:
     """Python source for arrays and numbers.
@@ -27,6 +29,9 @@ class Literal:
             return f"np.array({value.tolist()}{kind})"
         if isinstance(value, np.generic):
             return repr(value.item())
+        if isinstance(value, dict):
+            items = ", ".join(f"{k!r}: {Literal.of(v)}" for k, v in value.items())
+            return "{" + items + "}"
         if isinstance(value, tuple | list):
             inside = ", ".join(map(Literal.of, value))
             one = "," if isinstance(value, tuple) and len(value) == 1 else ""
@@ -75,14 +80,23 @@ class Script:
         self.kept.append(found)
         return found
 
+    def space_has_grad(self, place: str) -> bool:
+        """Whether the tensor at this expression has a gradient; no line is kept."""
+        return eval(f"{place}.grad is not None", self.space)
+
     def text(self, label: str, got: Any, want: Any, limit: Any) -> str:
         """The script with its last lines: got, want, and a failing assertion."""
-        source = [self.names.get(id(v)) or Literal.of(v) for v in (got, want)]
-        lines = [*self.lines, f"got, want = {source[0]}, {source[1]}  # {label}"]
-        lines.append('print("got ", got, "\\nwant", want)')
-        if isinstance(got, str) or isinstance(want, str):
-            lines.append("assert got == want")
-        else:
-            top = float(np.max(limit)) if np.size(limit) else 0.0
-            lines.append(f"assert np.abs(got - want).max() <= {top!r}")
-        return "\n".join(lines) + "\n"
+        check = Check(label, got, want, limit)
+        return "\n".join([*self.lines, *last_lines(self.names, check)]) + "\n"
+
+
+def last_lines(names: dict[int, str], check: Check) -> list[str]:
+    """got, want, and an assertion that fails while the fault is there."""
+    source = [names.get(id(v)) or Literal.of(v) for v in (check.got, check.want)]
+    lines = [f"got, want = {source[0]}, {source[1]}  # {check.label}"]
+    lines.append('print("got ", got, "\\nwant", want)')
+    if isinstance(check.got, str) or isinstance(check.want, str):
+        return [*lines, "assert got == want"]
+    top = float(np.max(check.limit)) if np.size(check.limit) else 0.0
+    lines.append("assert np.shape(got) == np.shape(want)")
+    return [*lines, f"assert np.abs(got - want).max(initial=0) <= {top!r}"]

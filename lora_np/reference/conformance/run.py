@@ -13,7 +13,7 @@ from lora_np.reference.conformance.check import Check
 from lora_np.reference.conformance.laws import LAWS, Law
 from lora_np.reference.conformance.observe import Observed
 from lora_np.reference.conformance.protocol import NotOffered
-from lora_np.reference.conformance.record import Literal
+from lora_np.reference.conformance.record import Literal, last_lines
 
 PASS, FAIL, MISSING, ERROR = "pass", "fail", "not offered", "error"
 SHRINK_SECONDS = 4.0
@@ -94,7 +94,7 @@ class _Cell:
         if self.failure is None:
             self.stop = time.monotonic() + self.seconds
         script = reproduction(self.subject, self.law, case, seen, check)
-        self.failure = state, detail, describe(case), script
+        self.failure = state, detail, describe(case, seen.most), script
         raise _Broken(detail)
 
 
@@ -191,18 +191,18 @@ def run_all(
     return found
 
 
-def describe(case: Case) -> str:
+def describe(case: Case, adapters: int = 1) -> str:
     """The case in a person's words, arrays as they would be typed."""
     lines = [f"r = {case.r}, lora_alpha = {case.lora_alpha:g}, dtype {case.dtype}"]
     shown = {**case.given, **case.factors, "dy": case.dy}
     for name, value in shown.items():
         if value is not None:
             lines.append(f"{name} = {Literal.of(value).replace('np.array', '')}")
-    for number, other in enumerate(case.adapters[1:], 2):
+    for number, other in enumerate(case.adapters[1:adapters], 2):
         factors = ", ".join(f"{n} = {Literal.of(a)}" for n, a in other.factors.items())
         lines.append(
-            f"adapter {number}: r = {other.r}, lora_alpha = "
-            f"{other.lora_alpha:g}, {factors}"
+            f"adapter {number}: r = {other.r}, lora_alpha = {other.lora_alpha:g}, "
+            f"{factors.replace('np.array', '')}"
         )
     return "\n".join(lines)
 
@@ -217,9 +217,27 @@ def reproduction(
         if check is None:
             return head + "\n".join(script.lines) + "\n"
         return head + script.text(check.label, check.got, check.want, check.limit)
-    made = [*getattr(subject, "setup", ("# subject: your factory's",)), *seen.log.lines]
+    lines = [
+        *getattr(subject, "setup", ("# subject = ...",)),
+        f"case = {stand_in(case)}",
+    ]
+    lines += seen.log.lines
     if check is not None:
-        got = seen.log.names.get(id(check.got)) or Literal.of(check.got)
-        want = seen.log.names.get(id(check.want)) or Literal.of(check.want)
-        made.append(f"got, want = {got}, {want}  # {check.label}")
-    return head + "\n".join(made) + "\n"
+        lines += last_lines(seen.log.names, check)
+    return head + "\n".join(lines) + "\n"
+
+
+def stand_in(case: Case) -> str:
+    """Source for an object with what factories read of a case, without this package."""
+    kind = case.kind
+    plain = {n: getattr(case, n) for n in (
+        "layer", "option", "given", "factors", "W", "b", "dy", "r", "lora_alpha", "p",
+        "dtype", "use_rslora", "use_dora", "fan_in_fan_out", "inputs")}  # fmt: skip
+    items = ", ".join(f"{n}={Literal.of(v)}" for n, v in plain.items())
+    known = f"weight={kind.weight!r}, inputs={kind.inputs!r}, " + (
+        f"smooth_inputs={kind.smooth_inputs!r}"
+    )
+    return (
+        f"S({items}, scale=lambda adapter=0: {case.scale()!r}, cast=lambda v: v, "
+        f"kind=S({known}))"
+    )

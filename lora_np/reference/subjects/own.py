@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lora_np import __version__
+import lora_np
 from lora_np import lora as L
 from lora_np.nn.adapter_io import read_config, save_adapter
 from lora_np.nn.module import Parameter
@@ -46,7 +46,7 @@ def right_pair(name: str) -> Pair:
 class OwnSubject(Subject):
     """Every layer of `lora`. `pairs` puts others in the place of some (mutants)."""
 
-    name, version, files = "lora_np", __version__, "peft"
+    name, version, files = "lora_np", lora_np.__version__, "peft"
 
     def __init__(self, pairs: dict[str, Pair] | None = None):
         self.pairs = pairs or {}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lora_np.reference.conformance.case import Case
-from lora_np.reference.conformance.check import UNIT, Check, law
+from lora_np.reference.conformance.check import UNIT, Check, law, terms
 
 GROUP = "combining"
 COMBINED = ("linear", "embedding", "conv1d", "conv2d")
@@ -31,6 +31,11 @@ def combined(
     return layer
 
 
+def fits(how: str, c: Case) -> bool:
+    """An SVD with more values than W has is left to `svd at full rank`."""
+    return how != "svd" or c.r <= min(c.W.shape[0], c.W[0].size)
+
+
 def ways(s: Any, c: Case) -> tuple[str, ...]:
     """The subject's names, nothing where the case has one adapter only."""
     return s.layer(c).combinations() if len(c.adapters) > 1 else ()
@@ -45,12 +50,30 @@ def ways(s: Any, c: Case) -> tuple[str, ...]:
 def one(s: Any, c: Case) -> Iterator[Check]:
     """Every way; in the update and in the output."""
     want = c.want()
-    for how in ways(s, c):
+    for how in s.layer(c).combinations():
         layer = combined(s, c, (0,), [1.0], how)
-        yield near(f"{how}: ΔW", layer.delta(), want["delta"], c)
         y, size = np.asarray(want["y"]), np.abs(want["y"]).max() + 1.0
         unit = max(UNIT[c.dtype], UNIT["float32"])
-        yield Check(f"{how}: y", layer.forward(*c.inputs), y, 64 * c.r * unit * size)
+        limit = 64 * (c.r + terms(c)) * unit * size
+        yield Check(f"{how}: y", layer.forward(*c.inputs), y, limit)
+        if not c.use_dora:
+            yield near(f"{how}: ΔW", layer.delta(), want["delta"], c)
+
+
+@law(
+    GROUP,
+    "A part of weight 0 leaves no trace in a sum.",
+    "combine([a, b], [1, 0]) = a: the ways that a single adapter does not take.",
+    layers=COMBINED,
+)
+def weight_zero(s: Any, c: Case) -> Iterator[Check]:
+    """Concatenation, and the SVD where its rank is enough."""
+    if c.use_dora:
+        return
+    for how in ways(s, c):
+        if how in SUMS and fits(how, c):
+            layer = combined(s, c, (0, 1), [1.0, 0.0], how)
+            yield near(f"{how}: ΔW", layer.delta(), c.want()["delta"], c)
 
 
 @law(
@@ -84,7 +107,7 @@ def cancelled(s: Any, c: Case) -> Iterator[Check]:
         return
     copy = replace(c, adapters=(c.adapters[0], c.adapters[0]))
     for how in ways(s, c):
-        if how in SUMS:
+        if how in SUMS and fits(how, c):
             layer = combined(s, copy, (0, 1), [1.0, -1.0], how)
             yield near(f"{how}: ΔW", layer.delta(), 0 * c.want()["delta"], c)
 
@@ -131,6 +154,6 @@ def svd_at_full_rank(s: Any, c: Case) -> Iterator[Check]:
 )
 def parts_untouched(s: Any, c: Case) -> Iterator[Check]:
     """The first adapter's update, before and after."""
-    for how in ways(s, c):
+    for how in filter(lambda how: fits(how, c), ways(s, c)):
         layer = combined(s, c, (0, 1), [0.5, 2.0], how)
         yield near(f"{how}: ΔW of a part", layer.delta(0), c.want()["delta"], c)
