@@ -33,6 +33,10 @@ class Log:
         self.lines.append(line)
         self.names[id(result)] = name
         self.kept.append(result)
+        parts = result.items() if isinstance(result, dict) else (
+            enumerate(result) if isinstance(result, tuple) else ())  # fmt: skip
+        for key, part in parts:
+            self.names[id(part)] = f"{name}[{key!r}]"
 
 
 class Observed:

@@ -81,9 +81,7 @@ class _Cell:
                 raise _Enough from None
         except _Broken:
             raise
-        except Exception as error:
-            if isinstance(error, KeyboardInterrupt | MemoryError):
-                raise
+        except (Exception, SystemExit) as error:
             said = f"{type(error).__name__}: {str(error).strip() or 'no message'}"
             place = where(error)
             self._fail(ERROR, said.split("\n")[0] + place, case, seen, None)
