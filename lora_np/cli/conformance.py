@@ -18,6 +18,7 @@ EXAMPLE = """examples:
   python -m lora_np conformance --subject 'command:./my_lora'
   python -m lora_np conformance --laws                    what is asked, and why
   python -m lora_np conformance --mutants                 which law catches which fault
+  python -m lora_np conformance --findings                what it found elsewhere
   python -m lora_np conformance --golden vectors/         cases with answers, as files
 
 Exit status: 0 when no law fails, 1 when one does or raises, 2 for an error in words.
@@ -77,6 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --mutants: the table as Markdown",
     )
+    add("--findings", action="store_true",
+        help="what was found in released libraries, with versions and judgement")
     add("--golden", type=Path, metavar="FOLDER", help="write the golden vectors")
 # fmt: on
 
@@ -85,6 +88,8 @@ def run(options: argparse.Namespace) -> int:
     """0 when everything holds."""
     if options.laws:
         return list_laws()
+    if options.findings:
+        return list_findings()
     if options.golden:
         return write_golden(options.golden)
     if options.mutants:
@@ -183,6 +188,23 @@ def list_laws() -> int:
         if law.layers:
             print(f"  layers: {', '.join(law.layers)}")
     print(f"\n{len(LAWS)} laws")
+    return 0
+
+
+def list_findings() -> int:
+    """Each with its numbers, and where its script lies."""
+    from lora_np.reference.conformance import findings
+
+    found, versions, day = findings.load()
+    known = ", ".join(f"{name} {version}" for name, version in versions.items())
+    print(f"{len(found)} findings, run on {day} with {known}\n")
+    for f in found:
+        print(f"{f.library} {versions[f.library]}: {f.says}")
+        print(f"  got {f.got}; want {f.want}; law {f.law}")
+        print(f"  {f.judgement}: {f.evidence}")
+        if f.upstream:
+            print(f"  upstream: {f.upstream}")
+        print(f"  {f.script}\n")
     return 0
 
 
