@@ -106,7 +106,8 @@ def python(*arguments):
     if "No module named 'torch'" in done.stderr:
         print("torch is not installed; pip install torch, and run this cell again")
     else:
-        print(done.stdout + done.stderr + f"(exit status {done.returncode})")
+        text = done.stdout + done.stderr + f"(exit status {done.returncode})"
+        print(text.replace(f"{Path.cwd()}/", ""))
 
 
 Path("own_test.py").write_text(OWN_TEST, encoding="utf-8")

@@ -349,9 +349,7 @@ class AFrozen(OwnLayer):
         self.now = {**self.now, "A": A}
 
 
-@on_layer(
-    "columns of A decay for tokens that never occurred", (("embedding", "plain"),)
-)
+@on_layer("columns of A move for tokens that never came", (("embedding", "plain"),))
 class UnseenMove(OwnLayer):
     """A dense optimizer on a sparse gradient."""
 

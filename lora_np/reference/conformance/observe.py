@@ -62,7 +62,7 @@ class Observed:
             raise Strange("a layer was expected, got None")
         self.layers += 1
         name = f"layer{self.layers}"
-        self.log.add(f"{name} = subject.{call}", layer, name)
+        self.log.add(f"{name} = {call}", layer, name)
         return ObservedLayer(layer, name, self.log)
 
     def layer(self, case: Case, adapters: int = 1) -> "ObservedLayer":
@@ -70,7 +70,8 @@ class Observed:
         self.most = max(self.most, adapters)
         more = (adapters,) if adapters > 1 else ()
         made = self._ask("layer", case, *more)
-        return self._wrap(made, f"layer(case{''.join(f', {n}' for n in more)})")
+        call = getattr(self.subject, "call", "subject.layer")
+        return self._wrap(made, f"{call}(case{''.join(f', {n}' for n in more)})")
 
     def initialisations(self, case: Case) -> tuple[Any, ...]:
         """See Subject.initialisations."""
@@ -79,11 +80,11 @@ class Observed:
     def fresh(self, case: Case, init: Any, seed: int) -> "ObservedLayer":
         """See Subject.fresh."""
         made = self._ask("fresh", case, init, seed)
-        return self._wrap(made, f"fresh(case, {init!r}, {seed})")
+        return self._wrap(made, f"subject.fresh(case, {init!r}, {seed})")
 
     def load(self, case: Case, folder: Path) -> "ObservedLayer":
         """See Subject.load."""
-        return self._wrap(self._ask("load", case, folder), "load(case, folder)")
+        return self._wrap(self._ask("load", case, folder), "subject.load(case, folder)")
 
 
 class ObservedLayer:

@@ -98,5 +98,4 @@ def last_lines(names: dict[int, str], check: Check) -> list[str]:
     if isinstance(check.got, str) or isinstance(check.want, str):
         return [*lines, "assert got == want"]
     top = float(np.max(check.limit)) if np.size(check.limit) else 0.0
-    lines.append("assert np.shape(got) == np.shape(want)")
-    return [*lines, f"assert np.abs(got - want).max(initial=0) <= {top!r}"]
+    return [*lines, f"assert np.allclose(got, want, rtol=0, atol={top!r})"]

@@ -225,17 +225,20 @@ def reproduction(
     return head + "\n".join(lines) + "\n"
 
 
-def stand_in(case: Case) -> str:
-    """Source for an object with what factories read of a case, without this package."""
+def stand_in(case: Case) -> list[str]:
+    """Lines for an object with what factories read of a case, without this package."""
     kind = case.kind
-    plain = {n: getattr(case, n) for n in (
-        "layer", "option", "given", "factors", "W", "b", "dy", "r", "lora_alpha", "p",
-        "dtype", "use_rslora", "use_dora", "fan_in_fan_out", "inputs")}  # fmt: skip
-    items = ", ".join(f"{n}={Literal.of(v)}" for n, v in plain.items())
-    known = f"weight={kind.weight!r}, inputs={kind.inputs!r}, " + (
-        f"smooth_inputs={kind.smooth_inputs!r}"
-    )
-    return (
-        f"S({items}, scale=lambda adapter=0: {case.scale()!r}, cast=lambda v: v, "
-        f"kind=S({known}))"
-    )
+    names = ("layer", "option", "r", "lora_alpha", "p", "dtype", "use_rslora",
+             "use_dora", "fan_in_fan_out")  # fmt: skip
+    items = ", ".join(f"{n}={getattr(case, n)!r}" for n in names)
+    known = (f"weight={kind.weight!r}, inputs={kind.inputs!r}, "
+             f"smooth_inputs={kind.smooth_inputs!r}")  # fmt: skip
+    return [
+        f"given = {Literal.of(case.given)}",
+        f"factors = {Literal.of(case.factors)}",
+        f"case = S({items}, given=given, factors=factors, W=given[{kind.weight!r}], "
+        f"b=given.get('b'),",
+        f"         dy={Literal.of(case.dy)}, inputs={Literal.of(case.inputs)},",
+        f"         scale=lambda adapter=0: {case.scale()!r}, cast=lambda v: v, "
+        f"kind=S({known}))",
+    ]

@@ -72,6 +72,8 @@ class FactorySubject:
     The function may carry `fresh`, `initialisations` and `load` as attributes.
     """
 
+    call = "factory"  # how a script makes a layer
+
     def __init__(self, factory: Any, path: Path | None = None, name: str = ""):
         self.factory = factory
         self.name = name or getattr(factory, "__name__", "subject")
@@ -85,7 +87,6 @@ class FactorySubject:
             "from types import SimpleNamespace as S",
             "import numpy as np",
             f"factory = {where}",
-            "subject = S(layer=factory)",
         )
 
     def layer(self, case: Any, adapters: int = 1) -> Any:
