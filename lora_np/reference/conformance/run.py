@@ -215,11 +215,7 @@ def reproduction(
         if check is None:
             return head + "\n".join(script.lines) + "\n"
         return head + script.text(check.label, check.got, check.want, check.limit)
-    lines = [
-        *getattr(subject, "setup", ("# subject = ...",)),
-        f"case = {stand_in(case)}",
-    ]
-    lines += seen.log.lines
+    lines = [*setup, *stand_in(case), *seen.log.lines]
     if check is not None:
         lines += last_lines(seen.log.names, check)
     return head + "\n".join(lines) + "\n"
