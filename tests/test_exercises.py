@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lora_np.cli.exercises import wait
 from lora_np.cli.main import main
 from lora_np.exercises import catalogue, check, interview, report, stubs
 from lora_np.exercises.candidate import Direct
@@ -472,9 +473,20 @@ def test_an_explanation_in_the_terminal(folder, capsys):
     assert code == 0 and "[ ] W stays, frozen" in out
 
 
+def test_words_where_only_ascii_can_be_printed(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lora_np", "exercises", "hint", "e05"], cwd=tmp_path,
+        env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and "hint 1 of 3" in done.stdout
+
+
 def test_what_the_user_may_get_wrong(folder, capsys, monkeypatch):
     code, out = run(capsys, "start", "e99")
     assert code == 2 and "there are e01 to e46" in out
+    code, out = run(capsys, "check", "e²")
+    assert code == 2 and "no exercise 'e²'" in out
     code, out = run(capsys, "hint", "lora_bakward")
     assert code == 2 and "e19 (dA, dB and dx by hand)" in out
     code, out = run(capsys, "reset", "e05")
@@ -510,6 +522,81 @@ def test_corrupt_progress_is_set_aside(folder, capsys, content):
     assert code == 0 and "set aside as progress.broken.json" in out
     assert (folder / "progress.broken.json").read_text() == content
     assert "started" in out  # the answer is still there
+
+
+BAD_FIELDS = {
+    "hints": '{"exercises": {"e01": {"checks": 2, "hints": "x"}}}',
+    "checks": '{"exercises": {"e01": {"checks": -1}}}',
+    "ids": '{"exercises": {"e01": {"checks": 1}}, "interview": '
+    '{"folder": "i", "ids": ["e99"], "start": 1, "minutes": 5}}',
+    "start": '{"exercises": {"e01": {"checks": 1}}, "interview": '
+    '{"folder": "i", "ids": ["e01"], "start": 1e999, "minutes": 5}}',
+    "minutes": '{"exercises": {"e01": {"checks": 1}}, "interview": '
+    '{"folder": "i", "ids": ["e01"], "start": 1, "minutes": true}}',
+    "folder": '{"exercises": {"e01": {"checks": 1}}, "interview": '
+    '{"folder": "../x", "ids": ["e01"], "start": 1, "minutes": 5}}',
+    "deep": "[" * 100_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_FIELDS)
+def test_bad_parts_of_progress_are_dropped_and_the_rest_kept(folder, capsys, name):
+    run(capsys, "start", "e01")
+    path = folder / "progress.json"
+    path.write_text(BAD_FIELDS[name])
+    code, out = run(capsys, "hint", "e01")
+    assert code == 0 and "hint 1 of 3" in out and name in out
+    assert (folder / "progress.broken.json").read_text() == BAD_FIELDS[name]
+    kept = json.loads(path.read_text())["exercises"]["e01"]
+    assert kept.get("checks", 0) == BAD_FIELDS[name].count('"checks": ') * (
+        2 if name == "hints" else 0 if name == "checks" else 1
+    )
+    assert run(capsys, "interview", "--finish")[0] == 2
+
+
+def test_a_folder_in_place_of_the_progress_file(folder, capsys):
+    (folder / "progress.json").mkdir(parents=True)
+    code, out = run(capsys, "hint", "e01")
+    assert code == 0 and "hint 1 of 3" in out and "set aside" in out
+
+
+def test_commands_in_two_terminals_do_not_lose_each_others_progress(folder, capsys):
+    run(capsys, "start", "e19")
+    watching = Progress(folder)  # as read by `check --watch` when it began
+    run(capsys, "hint", "e05")
+    run(capsys, "interview", "--minutes", "20", "--seed", "3", "--no-wait")
+    watching.record(E19, True)
+    watching.next_hint(catalogue.load("e02"))
+    kept = json.loads((folder / "progress.json").read_text())
+    assert kept["exercises"]["e05"]["hints"] == 1 and kept["interview"]["ids"]
+    assert kept["exercises"]["e19"]["passed"]
+    assert "interview" in watching.data
+
+
+def test_the_clock_ends_with_its_interview(folder, monkeypatch):
+    progress = Progress(folder)
+    held = interview.begin(progress, 30, seed=2)
+    monkeypatch.setattr("time.sleep", lambda s: interview.finish(progress, held))
+    assert wait(held, progress) is False
+
+
+def test_a_read_only_folder_costs_the_record_and_nothing_else(
+    folder, capsys, monkeypatch
+):
+    def refuse(*given, **more):
+        raise PermissionError(13, "Permission denied", "my_exercises")
+
+    run(capsys, "start", "e19")
+    (folder / E19.file).write_text(with_body(RIGHT), "utf-8")
+    monkeypatch.setattr("lora_np.exercises.progress.write_beside", refuse)
+    code, out = run(capsys, "hint", "e19")
+    assert code == 0 and "hint 1 of 3" in out and "was not written (Permission" in out
+    code, out = run(capsys, "check", "e19")
+    assert code == 0 and "passed" in out and "was not written (Permission" in out
+    monkeypatch.setattr("lora_np.exercises.progress.os.replace", refuse)
+    (folder / "progress.json").write_text("{not json")
+    code, out = run(capsys)
+    assert code == 0 and "could not be set aside" in out
 
 
 def test_watch_grades_at_every_save(tmp_path):
@@ -556,10 +643,13 @@ def test_an_interview_from_the_draw_to_the_report(folder, capsys):
     assert "left" in run(capsys, "interview", "--no-wait")[1]
     e = next(catalogue.load(i) for i in ids if catalogue.load(i).functions)
     (room / e.file).write_text("import numpy as np\n\n" + stubs.solution(e), "utf-8")
+    code, out = run(capsys, "check", e.id)
+    assert code == 0 and str(room.name) in out
     code, out = run(capsys, "interview", "--finish")
     assert code == 0 and f"1 of {len(ids)} solved" in out
     assert f"{e.id}  {e.title} ({e.kind}, {e.minutes} min): passed" in out
-    assert "Rubric of the code" in out
+    assert f"Rubric of the code, {e.kind}" in out
+    assert e.id in Progress(folder).passed()
     for question, answer in e.follow_ups:
         assert question in out and " ".join(answer.split())[:40] in " ".join(
             out.split()
@@ -567,6 +657,16 @@ def test_an_interview_from_the_draw_to_the_report(folder, capsys):
     assert (room / "report.txt").read_text("utf-8") in out
     assert run(capsys, "interview", "--finish")[0] == 2
     assert run(capsys, "hint", ids[0])[0] == 0
+
+
+def test_the_report_of_an_interview_keeps_the_counterexample(folder):
+    progress = Progress(folder)
+    held = interview.begin(progress, 30, seed=2)
+    held = dataclasses.replace(held, ids=("e19",))
+    held.path(E19).write_text(with_body(RIGHT.replace("v.T @ x,", "v.T @ x * 5,")))
+    text = interview.finish(progress, held)
+    assert "want dA = [[2.]]" in text and "dA is 5 times" in text
+    assert "Rubric of the code, derive" in text and "code, implement" not in text
 
 
 def test_what_is_saved_after_the_end_does_not_count(folder):

@@ -29,7 +29,7 @@ def text(verdict: Verdict) -> str:
         return _passed(title, e)
     assert verdict.fault
     parts = [f"{title}: not yet", _shapes(verdict), _law(verdict.fault, e)]
-    parts += [_counterexample(verdict.fault, e)]
+    parts += [counterexample(verdict.fault, e)]
     parts += ["\n".join(verdict.computed)]
     if verdict.fault.printed:
         parts.append("your code printed:\n" + _indented(verdict.fault.printed))
@@ -96,7 +96,8 @@ def _law(fault: Fault, e: Exercise) -> str:
     return f"{sentence}\n{place}"
 
 
-def _counterexample(fault: Fault, e: Exercise) -> str:
+def counterexample(fault: Fault, e: Exercise) -> str:
+    """The smallest input, and on it what came out and what is wanted."""
     if not fault.case or fault.kind in ("dtype", "result"):
         return ""
     names = [p for f in e.functions for p in e.parameters(f)]
