@@ -107,7 +107,7 @@ class Remote:
         try:
             self._into.write(message)
             self._into.flush()
-            reply = self._reply(seconds + 0.5)
+            reply = self._reply(seconds + 0.3)
         except queue.Empty:
             self._over = self._stopped(seconds)
         except OSError:

@@ -19,8 +19,9 @@ from lora_np.exercises.candidate import (
     source_line,
 )
 from lora_np.exercises.compare import kind_of
+from lora_np.exercises.examine import Fault, trouble_in_words
 from lora_np.exercises.exercise import Exercise, Number
-from lora_np.exercises.grade import Fault, Verdict, grade, trouble_in_words
+from lora_np.exercises.grade import Verdict, grade
 from lora_np.exercises.progress import existing
 from lora_np.exercises.worker import REFUSED
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from lora_np.exercises import stubs
+from lora_np.exercises.examine import Fault
 from lora_np.exercises.exercise import Exercise
-from lora_np.exercises.grade import Fault, Verdict
+from lora_np.exercises.grade import Verdict
 from lora_np.exercises.worker import Made, Strange
 
 WIDTH = 88

@@ -70,8 +70,7 @@ EXERCISE = Exercise(
     ask="""
     The layer computes y = x Wᵀ + s (x Aᵀ) Bᵀ. W is frozen; A and B are trained. A loss
     sends back dy = dL/dy. Derive the gradients of A, B and x, and compute them without
-    forming the M x D gradient of W: that is what LoRA saves. (The check looks at the
-    three results, not at what was formed on the way.)
+    forming the M x D gradient of W: that is what LoRA saves (not checked).
     """,
     functions=(lora_backward,),
     returns=("dx", "dA", "dB"),
