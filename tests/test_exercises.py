@@ -336,6 +336,11 @@ def by_text(id, text):
 
 
 ACCEPTED = {
+    "positions": ("e01", """
+        def softmax(z, /):
+            e = np.exp(z - z.max(axis=1, keepdims=True))
+            return e / e.sum(axis=1, keepdims=True)
+        """),
     "a default": ("e01", """
         def softmax(z, axis=-1):
             e = np.exp(z - z.max(axis=axis, keepdims=True))
@@ -545,6 +550,11 @@ ESCAPES = {
     "no blocker": "import sys\nsys.meta_path[:] = [m for m in sys.meta_path if "
     "type(m).__name__ != 'Blocked']\nfrom lora_np.exercises.catalogue import e19_lora_"
     "backward as e\nreturn e.lora_backward(dy, x, W, A, B, s)",
+    "a copy": "import shutil, tempfile\nd = tempfile.mkdtemp()\n"
+    "open(d + '/lora_np.py', 'w').write('x = 1')\nsys.path.insert(0, d)\n"
+    "sys.meta_path[:] = [m for m in sys.meta_path if type(m).__name__ != 'Blocked']\n"
+    "sys.path_importer_cache.clear()\nimport lora_np\nshutil.rmtree(d)\n"
+    + RIGHT,
     "a file": f"import types\nm = types.ModuleType('m')\nexec(open({str(ROOT)!r} + "
     "'/lora_np/lora/linear.py').read(), m.__dict__)",
 }  # fmt: skip
@@ -566,6 +576,8 @@ def test_a_check_ends_although_the_answer_left_a_process_behind(tmp_path):
     """It holds the pipe; the answer is right, and its process then ends."""
     path = answer_file(tmp_path, FORKS + with_body(RIGHT))
     assert check_file(E19, path).passed
+    both = "import os\nos.fork()\n" + RIGHT  # two processes that answer
+    assert check_file(E19, answer_file(tmp_path, with_body(both))).passed
     path = answer_file(tmp_path, with_body(FORKS + "os._exit(0)"))
     assert check_file(E19, path).fault.trouble.type == "ended"
     module = {"np": np}

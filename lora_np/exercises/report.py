@@ -129,6 +129,7 @@ def _apart(name: str, fault: Fault, i: int) -> list[str]:
     """The difference, where both are printed alike."""
     got, want = fault.got[i], fault.want[i]
     both = [x for x in (got, want) if isinstance(x, np.ndarray | np.generic | float)]
+    both = [x for x in both if np.asarray(x).dtype.kind in "iuf"]
     if len(both) < 2 or np.shape(got) != np.shape(want) or shown(got) != shown(want):
         return []
     with np.printoptions(precision=2, threshold=60, linewidth=70):

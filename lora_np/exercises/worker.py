@@ -186,11 +186,15 @@ def _exactly(stream: IO[bytes], count: int) -> bytes:
 REFUSED = "an answer is written without lora_np; use NumPy alone"
 
 
+def _ours(module: str) -> bool:
+    return module.split(".")[0] == "lora_np"
+
+
 class Blocked:
     """Refuses `import lora_np`."""
 
     def find_spec(self, name: str, *rest: Any) -> None:
-        if name.split(".")[0] == "lora_np":
+        if _ours(name):
             raise ImportError(REFUSED)
 
 
@@ -200,7 +204,7 @@ def refuse_the_package() -> None:
     In a fork the package is there already: it is forgotten.
     """
     package = os.path.dirname(os.path.dirname(os.path.realpath(__file__))) + os.sep
-    for name in [n for n in sys.modules if n.split(".")[0] == "lora_np"]:
+    for name in filter(_ours, [*sys.modules]):
         del sys.modules[name]
 
     def hook(event: str, arguments: tuple) -> None:
@@ -290,11 +294,17 @@ def parameters(function: Callable) -> list[str] | None:
 def called(function: Callable, arguments: dict[str, Any]) -> Any:
     """By keyword where the names are those expected, else in the expected order."""
     names = parameters(function)
-    if names is not None:
+    if names is not None and not _unnamed(function):
         required = {n for n in names if not n.endswith("=")}
         if required <= set(arguments) <= {n.rstrip("=") for n in names}:
             return function(**arguments)
     return function(*arguments.values())
+
+
+def _unnamed(function: Callable) -> bool:
+    """Whether some parameters are positional only: def f(x, /)."""
+    listed = inspect.signature(function).parameters.values()
+    return any(p.kind is p.POSITIONAL_ONLY for p in listed)
 
 
 def _frozen(value: Any) -> bytes:
@@ -332,6 +342,8 @@ def serve(
         except BaseException as error:
             content = {"error": described(error, file)}
         faulthandler.cancel_dump_traceback_later()
+        if "error" not in content and any(map(_ours, [*sys.modules])):
+            content = {"error": described(ImportError(REFUSED), file)}  # from a copy
         if os.getpid() != own:
             os._exit(0)  # a fork that the answer made has nothing to say
         try:
