@@ -85,7 +85,7 @@ def explained(exercise: Exercise, answer: Answer, fault: Fault, end: float) -> V
             t = seen.trouble
             place = f" (line {t.line}: {t.text.strip()})" if t.line else ""
             told = trouble_in_words(t)
-            sentences += (f"On an input of other sizes {told}{place}.",)
+            sentences += (f"On another input {told}{place}.",)
     return Verdict(exercise, "failed", fault, shapes, sentences, names)
 
 

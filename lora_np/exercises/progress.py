@@ -46,6 +46,7 @@ class Progress:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
         self.notes: list[str] = []
+        self._said: set[str] = set()
         self.data = self._read()
 
     def _read(self) -> dict[str, Any]:
@@ -73,11 +74,17 @@ class Progress:
             done = f"it was set aside as {aside.name}"
         except OSError as error:
             done = f"it could not be set aside either ({error.strerror or error})"
-        self.notes.append(
+        self._say(
             f"{path} could not be read ({reason}); {done}. Your answers are untouched; "
             "check them again to have them counted."
         )
         return good
+
+    def _say(self, note: str) -> None:
+        """Each note once, however often the file is read."""
+        if note not in self._said:
+            self._said.add(note)
+            self.notes.append(note)
 
     def _save(self, data: dict[str, Any]) -> None:
         """Write the file, whole or not at all."""
@@ -104,7 +111,7 @@ class Progress:
                 alter(self.of(exercise))
         except OSError as error:
             reason = error.strerror or error
-            self.notes.append(f"{self.folder / FILE} was not written ({reason})")
+            self._say(f"{self.folder / FILE} was not written ({reason})")
 
     def of(self, exercise: Exercise) -> dict[str, Any]:
         """The record of one exercise, made if it is new."""
