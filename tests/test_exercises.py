@@ -588,7 +588,7 @@ def test_a_check_ends_although_the_answer_left_a_process_behind(tmp_path):
 
 def test_a_dataclass_in_an_answer(tmp_path):
     text = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
-    text += "@dataclass\nclass Kept:\n    v: np.ndarray\n\n"
+    text += "@dataclass\nclass Kept:\n    v: float\n\n"
     whole = text.replace("@data", "import numpy as np\n@data", 1) + with_body(RIGHT)
     assert check_file(E19, answer_file(tmp_path, whole)).passed
 
