@@ -14,7 +14,7 @@
 r"""
 # 11 · Exercises: can you derive it with nobody helping?
 
-Reading a derivation is not the same as finding it. There are 46 exercises, in the order of a path:
+Reading a derivation is not the same as finding it. There are 47 exercises, in the order of a path:
 implement, derive, find the bug, explain. Each is graded here, without a network, and the grader says
 which mistake you made.
 
@@ -30,7 +30,9 @@ python -m lora_np exercises reset e19      the stub again; your answer is kept a
 python -m lora_np exercises interview --minutes 45
 ```
 
-Or in notebooks: the folder [exercises](exercises/) beside this chapter has one for each.
+Or in notebooks: the folder [exercises](exercises/) beside this chapter has one for each, and `start e19 --notebook` writes
+one into your folder. What `check(...)` finds in a notebook is added to the progress of the terminal where the notebook
+lies in your folder or beside it (or `$LORA_NP_EXERCISES` names the folder); elsewhere it is only printed.
 """
 
 # %% [markdown]
@@ -208,7 +210,9 @@ you are the judge of your words. Seven of these are the interview questions of t
 answers that differ from its own.
 
 `interview --minutes 45` draws a set (other exercises each time), writes the stubs into a folder of their own, starts a clock and gives no
-hints. At the end, or after `--finish`, you get what passed, what an interviewer would ask next, and the points of the rubric.
+hints. While the clock runs, `check e19` grades the interview's file. At the end, or after `--finish`, you get what passed and the inputs on
+which the rest failed, what an interviewer would ask next, and the points of the rubric; what passed counts, and the next interview prefers
+what is left.
 
 ## How we know that the graders work
 

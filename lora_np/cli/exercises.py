@@ -84,9 +84,18 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "notebooks":
         return write_notebooks(options)
     progress = Progress(options.folder or default_folder())
+    tell(progress)
+    try:
+        return ACTIONS[options.action or "list"](options, progress)
+    finally:
+        tell(progress)
+
+
+def tell(progress: Progress) -> None:
+    """What happened to the file of progress, each once."""
     for note in progress.notes:
         print(f"note: {note}\n", file=sys.stderr)
-    return ACTIONS[options.action or "list"](options, progress)
+    progress.notes.clear()
 
 
 def show_list(options: argparse.Namespace, progress: Progress) -> int:
@@ -122,7 +131,7 @@ def start(options: argparse.Namespace, progress: Progress) -> int:
 def check(options: argparse.Namespace, progress: Progress) -> int:
     """Grade once, or at every save."""
     e = catalogue.find(options.id)
-    path = progress.path(e)
+    path = answer_path(e, progress)
     passed = grade_once(e, path, progress)
     if not options.watch or passed:
         return 0 if passed else 1
@@ -139,6 +148,20 @@ def check(options: argparse.Namespace, progress: Progress) -> int:
                     return 0
 
 
+def answer_path(e: Exercise, progress: Progress) -> Path:
+    """The learner's file: the interview's while one runs that asks for it."""
+    path = progress.path(e)
+    held = interview.running(progress)
+    if held and e.id in held.ids and time.time() < held.end:
+        path = held.path(e)
+        print(f"{path} (the interview's)\n")
+    elif not path.exists() and (book := path.with_suffix(".ipynb")).exists():
+        raise FileNotFoundError(
+            f"{path} is not there, but {book} is: run its cell with check(...)"
+        )
+    return path
+
+
 def grade_once(e: Exercise, path: Path, progress: Progress) -> bool:
     """Grade a file, print the report, record the result."""
     verdict = check_file(e, path)
@@ -147,6 +170,7 @@ def grade_once(e: Exercise, path: Path, progress: Progress) -> bool:
         progress.record(e, verdict.passed)
     if verdict.passed and (following := progress.next()):
         print(f"\nNext: {PROGRAM} start {following.id}    ({following.title})")
+    tell(progress)
     return verdict.passed
 
 
@@ -166,9 +190,7 @@ def solution(options: argparse.Namespace, progress: Progress) -> int:
     e = catalogue.find(options.id)
     refuse_in_interview(progress, "solutions")
     print(report.solution(e), end="")
-    if not progress.of(e).get("passed") and progress.folder.exists():
-        progress.of(e)["solution_seen"] = True
-        progress.save()
+    progress.solution_seen(e)
     return 0
 
 
@@ -185,8 +207,8 @@ def refuse_in_interview(progress: Progress, what: str) -> None:
 
 def reset(options: argparse.Namespace, progress: Progress) -> int:
     """Put the stub back."""
-    path, backup = progress.reset(catalogue.find(options.id))
-    print(f"{path} is the stub again; your answer is in {backup.name}")
+    for path, backup in progress.reset(catalogue.find(options.id)):
+        print(f"{path} is the stub again; your answer is in {backup.name}")
     return 0
 
 
@@ -207,11 +229,14 @@ def hold_interview(options: argparse.Namespace, progress: Progress) -> int:
     left = held.end - time.time()
     print(f"\n{interview.clock(left)}, until "
           f"{time.strftime('%H:%M', time.localtime(held.end))}")  # fmt: skip
+    print(f"try one, as often as you like: {PROGRAM} check {held.ids[0]}")
     if left > 0 and (options.no_wait or not sys.stdin.isatty()):
         print(f"end it with: {PROGRAM} interview --finish")
         return 0
     try:
-        wait(held.end)
+        if not wait(held, progress):
+            print("\nthis interview was ended elsewhere")
+            return 0
     except KeyboardInterrupt:
         print(f"\nthe clock runs on; end it with: {PROGRAM} interview --finish")
         return 0
@@ -219,16 +244,19 @@ def hold_interview(options: argparse.Namespace, progress: Progress) -> int:
     return 0
 
 
-def wait(end: float) -> None:
-    """A bar that runs until `end`; Ctrl-C leaves it."""
+def wait(held: interview.Interview, progress: Progress) -> bool:
+    """A bar until the end; Ctrl-C leaves it. False if the interview was ended."""
     from tqdm import tqdm
 
-    total = max(0.0, end - time.time())
+    total = max(0.0, held.end - time.time())
     with tqdm(total=total, bar_format="{desc} {bar}") as bar:
-        while (left := end - time.time()) > 0:
+        while (left := held.end - time.time()) > 0:
+            if interview.running(Progress(progress.folder)) != held:
+                return False
             bar.n = total - left
             bar.set_description_str(interview.clock(left))
             time.sleep(min(1.0, left))
+    return True
 
 
 def write_notebooks(options: argparse.Namespace) -> int:

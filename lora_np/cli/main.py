@@ -58,6 +58,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (2 for an error in words)."""
+    for stream in (sys.stdout, sys.stderr):  # formulas also where only ASCII is known
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     parser = build_parser()
     given = sys.argv[1:] if arguments is None else list(arguments)
     before = next((given[:i] for i, word in enumerate(given) if word in COMMANDS), [])

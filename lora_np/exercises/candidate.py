@@ -6,6 +6,7 @@ learner's code did: exceptions, endless loops and a process that ends are outcom
 
 import contextlib
 import copy
+import inspect
 import linecache
 import os
 import queue
@@ -13,7 +14,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,10 +57,11 @@ class Direct:
     def __init__(self, functions: Mapping[str, Callable]):
         self.functions = dict(functions)
         self.signatures: dict[str, list[str] | None] = dict.fromkeys(self.functions)
+        self.defined, self.source = list(self.functions), ""
 
     def call(self, name: str, arguments: dict[str, Any]) -> Outcome:
         given = copy.deepcopy(arguments)
-        file = self.functions[name].__code__.co_filename
+        file = file_of(self.functions[name])
         request = {"call": name, "arguments": given}
         return _outcome(worker.answer(request, self.functions, file))
 
@@ -74,28 +78,27 @@ def _outcome(reply: dict) -> Outcome:
 
 
 class Remote:
-    """Code behind a pair of pipes: every answer is waited for, a limited time."""
+    """Code behind a pair of pipes: every answer is waited for, a limited time.
+
+    source: the learner's text, or "" where it is not known. defined: the functions that
+    it defines, not those that it imports.
+    """
 
     file: str
+    source: str
     signatures: dict[str, list[str] | None]
+    defined: list[str]
 
     def __init__(self, into: IO[bytes], out: IO[bytes], stuck: str):
-        self._into, self._out, self._stuck = into, out, stuck
+        self._into, self._stuck = into, stuck
         self._replies: queue.Queue = queue.Queue()
         self._over: Trouble | None = None
-        threading.Thread(target=self._listen, daemon=True).start()
-        self.signatures = {}
+        threading.Thread(target=_listen, args=(out, self._replies), daemon=True).start()
         loaded, self.load_trouble = self._ask({"load": True}, LOAD_SECONDS)
-        if loaded is not None:
-            self.signatures = loaded["signatures"]
-            if "error" in loaded:
-                self.load_trouble = Trouble(**loaded["error"])
-
-    def _listen(self) -> None:
-        with contextlib.suppress(EOFError, OSError, ValueError, KeyError):
-            while True:
-                self._replies.put(worker.read(self._out))
-        self._replies.put(None)
+        self.signatures = loaded.get("signatures", {}) if loaded else {}
+        self.defined = loaded.get("defined", []) if loaded else []
+        if loaded and "error" in loaded:
+            self.load_trouble = Trouble(**loaded["error"])
 
     def _ask(self, request: dict, seconds: float) -> tuple[dict | None, Trouble | None]:
         if self._over:
@@ -104,19 +107,38 @@ class Remote:
         try:
             self._into.write(message)
             self._into.flush()
-            reply = self._replies.get(timeout=seconds + 0.5)
+            reply = self._reply(seconds + 0.3)
         except queue.Empty:
             self._over = self._stopped(seconds)
-            self.close()
-            return None, self._over
         except OSError:
             reply = None
-        if reply is None:
+        if self._over is None and reply is None:
             self._over = self._ended()
+        if self._over is not None:
             self.close()
             return None, self._over
-        reply.setdefault("signatures", {})
         return reply, None
+
+    def _reply(self, seconds: float) -> dict | None:
+        """The next reply, or None if the process ended; raises queue.Empty.
+
+        What the learner's code started may outlive it and hold the pipe open: so the
+        process is asked for, not only the pipe.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._replies.get(timeout=0.1)
+            if self._gone():
+                with contextlib.suppress(queue.Empty):
+                    return self._replies.get(timeout=0.2)
+                return None
+            if time.monotonic() > end:
+                raise queue.Empty
+
+    def _gone(self) -> bool:
+        """Whether the process has ended."""
+        raise NotImplementedError
 
     def call(self, name: str, arguments: dict[str, Any]) -> Outcome:
         """Call a function of the learner's, for at most CALL_SECONDS."""
@@ -151,6 +173,35 @@ class Remote:
         raise NotImplementedError
 
 
+def _listen(out: IO[bytes], replies: queue.Queue) -> None:
+    """Pass replies on until the pipe ends; nobody else reads it or closes it.
+
+    Where something that the learner's code started holds the pipe open, this thread
+    waits for it, and nobody waits for this thread.
+    """
+    with contextlib.suppress(Exception):
+        while True:
+            replies.put(worker.read(out))
+    replies.put(None)
+    with contextlib.suppress(OSError):
+        out.close()
+
+
+def file_of(function: Callable) -> str:
+    """The file, or notebook cell, that a function was written in; "" if unknown."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return code.co_filename if code else ""
+
+
+def source_of(functions: Mapping[str, Callable]) -> str:
+    """Their text, as far as Python knows it."""
+    found = ""
+    for function in functions.values():
+        with contextlib.suppress(OSError, TypeError, IndentationError):
+            found += textwrap.dedent(inspect.getsource(inspect.unwrap(function)))
+    return found
+
+
 def source_line(file: str, line: int) -> str:
     """One line of a file (or of a notebook's cell), or nothing."""
     linecache.checkcache(file)
@@ -162,6 +213,7 @@ class FileAnswer(Remote):
 
     def __init__(self, path: str | Path):
         self.file = str(Path(path).resolve())
+        self.source = Path(path).read_text("utf-8", "replace")
         handle, stuck = tempfile.mkstemp(prefix="lora_np_")
         os.close(handle)
         program = str(Path(worker.__file__).resolve())
@@ -169,10 +221,13 @@ class FileAnswer(Remote):
             [sys.executable, program, self.file, stuck],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            start_new_session=os.name == "posix",
+            start_new_session=os.name == "posix", bufsize=0,
         )  # fmt: skip
         assert self.process.stdin and self.process.stdout
         super().__init__(self.process.stdin, self.process.stdout, stuck)
+
+    def _gone(self) -> bool:
+        return self.process.poll() is not None
 
     def close(self) -> None:
         """Kill the process with all that it started."""
@@ -182,9 +237,8 @@ class FileAnswer(Remote):
             else:
                 self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError, ValueError):
-                pipe.close()  # type: ignore[union-attr]
+        with contextlib.suppress(OSError):
+            self._into.close()
         with contextlib.suppress(OSError):
             os.unlink(self._stuck)
 
@@ -193,26 +247,39 @@ class ForkedAnswer(Remote):
     """Functions of this session, called in a fork of it."""
 
     def __init__(self, functions: Mapping[str, Callable]):
-        self.file = next(iter(functions.values())).__code__.co_filename
+        self.file = file_of(next(iter(functions.values())))
+        self.source = source_of(functions)
         handle, stuck = tempfile.mkstemp(prefix="lora_np_")
         os.close(handle)
         there, here = os.pipe(), os.pipe()
+        self._ended_already = False
         self.pid = os.fork()
         if self.pid == 0:
+            os.close(there[1])
+            os.close(here[0])
             _serve_fork(dict(functions), there[0], here[1], stuck, self.file)
         os.close(there[0])
         os.close(here[1])
-        self._pipes = os.fdopen(there[1], "wb"), os.fdopen(here[0], "rb")
-        super().__init__(*self._pipes, stuck)
+        into, out = os.fdopen(there[1], "wb", 0), os.fdopen(here[0], "rb", 0)
+        super().__init__(into, out, stuck)
+
+    def _gone(self) -> bool:
+        if not self._ended_already:
+            with contextlib.suppress(OSError):
+                self._ended_already = os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        return self._ended_already
 
     def close(self) -> None:
-        """Kill the fork."""
+        """Kill the fork with all that it started."""
         with contextlib.suppress(OSError):
-            os.kill(self.pid, 9)
-            os.waitpid(self.pid, 0)
-        for pipe in self._pipes:
-            with contextlib.suppress(OSError, ValueError):
-                pipe.close()
+            os.killpg(self.pid, 9)
+        if not self._gone():
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, 9)
+                os.waitpid(self.pid, 0)
+            self._ended_already = True
+        with contextlib.suppress(OSError):
+            self._into.close()
         with contextlib.suppress(OSError):
             os.unlink(self._stuck)
 

@@ -1,10 +1,14 @@
 """Checking an answer: a file in the terminal, or functions in a notebook."""
 
+import inspect
 import math
+import numbers
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lora_np.exercises import catalogue, report, stubs
 from lora_np.exercises.candidate import (
@@ -14,8 +18,12 @@ from lora_np.exercises.candidate import (
     Trouble,
     source_line,
 )
+from lora_np.exercises.compare import kind_of
+from lora_np.exercises.examine import Fault, trouble_in_words
 from lora_np.exercises.exercise import Exercise, Number
-from lora_np.exercises.grade import Fault, Verdict, grade, trouble_in_words
+from lora_np.exercises.grade import Verdict, grade
+from lora_np.exercises.progress import existing
+from lora_np.exercises.worker import REFUSED
 
 WORDS = 10  # fewer are no answer to "explain"
 
@@ -26,9 +34,16 @@ def check(*functions: Callable | str, **values: Any) -> None:
     check(my_function): the exercise is found by the function's name; where an exercise
     has two functions, pass both. check("e18", trainable=..., answer="..."): an
     explanation. The functions run in a fork of this session with limits of time and
-    memory (on Windows, which has no fork, without).
+    memory (on Windows, which has no fork, without). The result is added to the progress
+    of the terminal, where there is a folder my_exercises with some (or this is it).
     """
-    print(report.text(verdict_of(*functions, **values)), end="")
+    verdict = verdict_of(*functions, **values)
+    print(report.text(verdict), end="")
+    kept = existing()
+    if kept is not None and verdict.state != "not started":
+        kept.record(verdict.exercise, verdict.passed)
+        for note in kept.notes:
+            print(f"note: {note}")
 
 
 def verdict_of(*functions: Callable | str, **values: Any) -> Verdict:
@@ -45,8 +60,12 @@ def verdict_of(*functions: Callable | str, **values: Any) -> Verdict:
             "check takes functions, check(softmax), or an id with values, "
             'check("e18", trainable=..., answer="...")'
         )
-    named = {f.__name__: f for f in functions if not isinstance(f, str)}
+    named = {_name(f): f for f in functions if not isinstance(f, str)}
     exercise = catalogue.find(next(iter(named)))
+    for name, function in named.items():
+        if used := borrowed(function):
+            says = f"{name} uses {used}: {REFUSED}"
+            return Verdict(exercise, "failed", Fault("raised", says))
     if hasattr(os, "fork"):
         answer = ForkedAnswer(named)
         try:
@@ -54,6 +73,32 @@ def verdict_of(*functions: Callable | str, **values: Any) -> Verdict:
         finally:
             answer.close()
     return grade(exercise, Direct(named))
+
+
+def _name(function: Callable) -> str:
+    """A function's name; partials and objects that can be called have none."""
+    name = getattr(function, "__name__", None)
+    if not isinstance(name, str):
+        raise TypeError(
+            f"check finds the exercise by the function's name, and a "
+            f"{type(function).__name__} has none: write it with def"
+        )
+    return name
+
+
+def borrowed(function: Callable) -> str:
+    """The name by which a function uses something of lora_np, or ""."""
+    inner = inspect.unwrap(function)
+    code = getattr(inner, "__code__", None)
+    for name in code.co_names if code else ():
+        value = inner.__globals__.get(name)  # type: ignore[attr-defined]
+        home = value.__name__ if inspect.ismodule(value) else (
+            getattr(value, "__module__", None)
+        )  # fmt: skip
+        thing = callable(value) or inspect.ismodule(value)
+        if thing and str(home).split(".")[0] == "lora_np":
+            return name
+    return ""
 
 
 def check_file(exercise: Exercise, path: str | Path) -> Verdict:
@@ -117,10 +162,14 @@ def _judged(number: Number, value: Any) -> tuple[bool, str]:
     """Whether a number is right, and what it is if it is a known wrong one."""
     if value is None:
         return False, "not filled in"
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
+    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
+        return False, f"expected a number, got {kind_of(value)}"
     try:
         got = float(value)
-    except (TypeError, ValueError):
-        return False, f"expected a number, got a {type(value).__name__}"
+    except OverflowError:
+        got = math.inf
     if not math.isfinite(got):
         return False, "expected a finite number"
 

@@ -4,6 +4,7 @@ Decided on probes (normal numbers, pairwise different sizes), where two differen
 formulas do not give the same numbers by accident.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,25 +26,61 @@ def alike(a: Any, b: Any) -> bool:
         return a.keys() == b.keys() and all(alike(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(alike(x, y) for x, y in zip(a, b))
-    if a is None or b is None or isinstance(a, str | dict | list | tuple):
-        return a is None and b is None if a is None or b is None else a == b
-    if isinstance(b, str | dict | list | tuple) or np.shape(a) != np.shape(b):
+    if a is None or b is None:
+        return a is None and b is None
+    if isinstance(a, str) and isinstance(b, str):
+        return a == b
+    other = str | dict | list | tuple
+    if isinstance(a, other) or isinstance(b, other) or np.shape(a) != np.shape(b):
         return False
     try:
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     top = np.abs(b[np.isfinite(b)]).max(initial=1e-15)
     return bool(np.isclose(a, b, rtol=0, atol=CLOSE * top, equal_nan=True).all())
 
 
+class Observed:
+    """An answer's outputs on the probes; None where it raised.
+
+    Stops at `end` (of time.monotonic) or at the first trouble; trouble: what that was.
+    """
+
+    def __init__(self, exercise: Exercise, answer: Any, end: float):
+        self.outputs: list[tuple | None] = []
+        self.trouble: Any = None
+        self.complete = True
+        for case in probes(exercise):
+            if time.monotonic() > end:
+                self.complete = False
+                break
+            self.outputs.append(self._call(exercise, answer, case))
+            if self.trouble and self.trouble.type in ("stopped", "ended"):
+                self.complete = False
+                break
+        self.cases = probes(exercise)[: len(self.outputs)]
+
+    def _call(self, exercise: Exercise, answer: Any, case: Case) -> tuple | None:
+        found: list[Any] = []
+        for function in exercise.functions:
+            inputs = {p: case[p] for p in exercise.parameters(function)}
+            outcome = answer.call(function.__name__, inputs)
+            if outcome.trouble:
+                self.trouble = self.trouble or outcome.trouble
+                return None
+            found += as_tuple(outcome.value)
+        return tuple(found)
+
+
 def diagnose(
-    exercise: Exercise, answer: Any, failing: tuple[str, ...]
+    exercise: Exercise, seen: Observed
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(names of mistakes, sentences) for what the answer computed instead."""
-    cases = probes(exercise)
-    got = [_outputs(exercise, answer, case) for case in cases]
-    right = [_right(exercise, case) for case in cases]
+    if not seen.complete:
+        return (), ()
+    got, cases = seen.outputs, seen.cases
+    right = [right_answer(exercise, case) for case in cases]
     wrong = {
         m: [_mistaken(m, case, r) for case, r in zip(cases, right)]
         for m in exercise.mistakes
@@ -52,26 +89,43 @@ def diagnose(
         if all(alike(_seen(exercise, a), _seen(exercise, b))
                for a, b in zip(got, theirs)):  # fmt: skip
             return (m.name,), (f"You computed {m.says}.",)
-    if exercise.found:
-        return (), ()  # to say more would be to find the bug
-    names: list[str] = []
+    if exercise.found or exercise.want is None:
+        return (), ()  # it would find the bug; there is more than one right answer
+    named, sentences = _by_output(exercise, got, right, wrong, cases)
+    return tuple(dict.fromkeys(named)), tuple(dict.fromkeys(sentences))
+
+
+def _by_output(
+    exercise: Exercise, got: list, right: list, wrong: dict, cases: tuple
+) -> tuple[list[str], list[str]]:
+    """As `diagnose`, for each output that is wrong.
+
+    A mistake is named only if every output that it changes is as it says.
+    """
+    count = len(exercise.returns)
+
+    def agree(outputs: list, i: int) -> bool:
+        return all(alike(_at(g, i), _at(o, i)) for g, o in zip(got, outputs))
+
+    changes = {m: [i for i in range(count) if _only(theirs, right, i)]
+               for m, theirs in wrong.items()}  # fmt: skip
+    fitting = [m for m, theirs in wrong.items()
+               if changes[m] and all(agree(theirs, i) for i in changes[m])]  # fmt: skip
+    fitting.sort(key=lambda m: -len(changes[m]))
+    named: list[str] = []
     sentences: list[str] = []
     for i, output in enumerate(exercise.returns):
+        if agree(right, i):
+            continue
+        found = next((m for m in fitting if i in changes[m]), None)
         mine = [_at(g, i) for g in got]
         good = [_at(r, i) for r in right]
-        if all(alike(a, b) for a, b in zip(mine, good)):
-            continue
-        found = [
-            m for m, theirs in wrong.items()
-            if _only(theirs, right, i)
-            and all(alike(a, _at(t, i)) for a, t in zip(mine, theirs))
-        ]  # fmt: skip
         if found:
-            names.append(found[0].name)
-            sentences.append(f"You computed {found[0].says}.")
+            named.append(found.name)
+            sentences.append(f"You computed {found.says}.")
         elif sentence := _pattern(output, mine, good, right, exercise, cases):
             sentences.append(sentence)
-    return tuple(names), tuple(sentences)
+    return named, sentences
 
 
 def _seen(exercise: Exercise, outputs: tuple | None) -> tuple | None:
@@ -90,18 +144,8 @@ def _at(outputs: tuple | None, i: int) -> Any:
     return outputs[i] if outputs is not None and i < len(outputs) else None
 
 
-def _outputs(exercise: Exercise, answer: Any, case: Case) -> tuple | None:
-    found: list[Any] = []
-    for function in exercise.functions:
-        inputs = {p: case[p] for p in exercise.parameters(function)}
-        outcome = answer.call(function.__name__, inputs)
-        if outcome.trouble:
-            return None
-        found += as_tuple(outcome.value)
-    return tuple(found)
-
-
-def _right(exercise: Exercise, case: Case) -> tuple:
+def right_answer(exercise: Exercise, case: Case) -> tuple:
+    """What is wanted; where several answers are right, one of them."""
     if exercise.want is not None:
         return as_tuple(exercise.want(case))
     return _quiet(lambda: exercise.functions[0](**made(case))) or ()

@@ -32,13 +32,15 @@ class Law:
     says: what was broken, for the report; {arrays} stands for the failing ones.
     case: draws inputs. exact: equality bit for bit, for cases of whole numbers.
     judge(case, got) -> a sentence or "": replaces the comparison with what is wanted,
-    where more than one answer is right.
+    where more than one answer is right. again: a case of a second call, which the judge
+    is then given as well: judge(case, got, got again).
     """
 
     says: str
     case: Callable[[Cases], Case]
     exact: bool = False
-    judge: Callable[[Case, tuple], str] | None = None
+    judge: Callable[..., str] | None = None
+    again: Callable[[Case], Case] | None = None
     tolerance: float = TOLERANCE
 
 

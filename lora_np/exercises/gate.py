@@ -28,29 +28,38 @@ class Trial:
         return self.expected == self.found
 
 
-def trials(exercise: Exercise) -> Iterator[Trial]:
-    """The stub, the solution, every mistake and every other right answer."""
+def trials(
+    exercise: Exercise, kind: Callable[[dict[str, Callable]], Any] = Direct
+) -> Iterator[Trial]:
+    """The stub, the solution, every mistake and every other right answer.
 
-    def trial(name: str, expected: str, answer: Direct) -> Trial:
+    kind: where the answers run; ForkedAnswer as a notebook's do, in a process each.
+    """
+
+    def trial(name: str, expected: str, functions: dict[str, Callable]) -> Trial:
         start = time.perf_counter()
-        verdict = grade(exercise, answer)
+        answer = kind(functions)
+        try:
+            verdict = grade(exercise, answer)
+        finally:
+            answer.close()
         took = time.perf_counter() - start
         return Trial(exercise.id, name, expected, _found(verdict), took)
 
     first = {f.__name__: f for f in exercise.functions}
     if exercise.found:
         found = {f.__name__.replace(AS_FOUND, ""): f for f in exercise.found}
-        yield trial("as found", "failed", Direct(found))
+        yield trial("as found", "failed", found)
     else:
-        yield trial("stub", "not started", Direct(stub_functions(exercise)))
-    yield trial("solution", "passed", Direct(first))
+        yield trial("stub", "not started", stub_functions(exercise))
+    yield trial("solution", "passed", first)
     for m in exercise.mistakes:
         wrong = from_case(exercise, m.compute)
-        yield trial(m.name, m.name, Direct(first | {exercise.name: wrong}))
+        yield trial(m.name, m.name, first | {exercise.name: wrong})
     for number, other in enumerate(exercise.others, 1):
         own = from_case(exercise, functools.partial(_spread, other))
         label = f"other {number}"
-        yield trial(label, "passed", Direct(first | {exercise.name: own}))
+        yield trial(label, "passed", first | {exercise.name: own})
 
 
 def _found(verdict: Verdict) -> str:

@@ -10,7 +10,29 @@ from lora_np.exercises.check import check_file, unchanged
 from lora_np.exercises.exercise import KINDS, Exercise
 from lora_np.exercises.grade import Verdict
 from lora_np.exercises.progress import Progress, free_name
+from lora_np.exercises.records import MOST_MINUTES
 from lora_np.files.weights import write_beside
+
+CODE_RUBRIC = {
+    "implement": (
+        "shapes said aloud before a line was written",
+        "the formula named, not recalled as code",
+        "tried on an input with pairwise different sizes, and on the extreme one",
+        "the cost named: multiply-adds, and what is stored",
+    ),
+    "derive": (
+        "the forward written in indices, and the chain rule named",
+        "each gradient's shape checked against what it is the gradient of",
+        "sums over shared uses found: rows, repeated ids, broadcast axes",
+        "a gradient check proposed, with the step and why",
+    ),
+    "find the bug": (
+        "the symptom reproduced before anything was changed",
+        "the law named that the code breaks, and an input that shows it",
+        "one cause repaired, not the symptom; nothing else touched",
+        "a test proposed that would have caught it",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -62,35 +84,36 @@ def draw(minutes: int, passed: set[str], seed: int | None) -> list[Exercise]:
 
 
 def begin(progress: Progress, minutes: int, seed: int | None) -> Interview:
-    """Draw, write the stubs into a folder of their own, and start the clock."""
-    passed = {k for k, v in progress.data["exercises"].items() if v.get("passed")}
-    chosen = draw(minutes, passed, seed)
+    """Draw, write the stubs into a folder of their own, and start the clock.
+
+    Raises ValueError for a length that nothing fits or that exceeds a day.
+    """
+    if minutes > MOST_MINUTES:
+        raise ValueError(f"an interview takes at most {MOST_MINUTES} minutes")
+    chosen = draw(minutes, progress.passed(), seed)
     folder = free_name(progress.folder / time.strftime("interview-%Y%m%d-%H%M"))
     for e in chosen:
         write_beside(folder / e.file, stubs.stub(e).encode())
     made = Interview(folder, tuple(e.id for e in chosen), time.time(), minutes)
-    progress.data["interview"] = {
-        "folder": str(folder.relative_to(progress.folder)), "ids": list(made.ids),
-        "start": made.start, "minutes": minutes,
-    }  # fmt: skip
-    progress.save()
+    with progress.change() as data:
+        data["interview"] = {
+            "folder": folder.name, "ids": list(made.ids),
+            "start": made.start, "minutes": minutes,
+        }  # fmt: skip
     return made
 
 
 def running(progress: Progress) -> Interview | None:
     """The interview that was begun and not finished."""
     kept = progress.data.get("interview")
-    if not isinstance(kept, dict):
+    if kept is None:
         return None
-    try:
-        return Interview(progress.folder / kept["folder"], tuple(kept["ids"]),
-                         float(kept["start"]), int(kept["minutes"]))  # fmt: skip
-    except (KeyError, TypeError, ValueError):
-        return None
+    return Interview(progress.folder / kept["folder"], tuple(kept["ids"]),
+                     float(kept["start"]), kept["minutes"])  # fmt: skip
 
 
 def finish(progress: Progress, held: Interview) -> str:
-    """Grade everything, write the report beside the answers, and end the interview."""
+    """Grade everything, write the report, record what was done, end the interview."""
     graded = []
     for id in held.ids:
         e, path = catalogue.load(id), held.path(catalogue.load(id))
@@ -103,8 +126,12 @@ def finish(progress: Progress, held: Interview) -> str:
         graded.append((e, verdict, late))
     text = _report(held, graded)
     write_beside(held.folder / "report.txt", text.encode())
-    progress.data.pop("interview", None)
-    progress.save()
+    for e, verdict, late in graded:
+        if verdict.state != "not started":
+            progress.record(e, verdict.passed and late <= 0)
+    with progress.change() as data:
+        if running(progress) == held:
+            data.pop("interview", None)
     return text
 
 
@@ -133,20 +160,21 @@ def _report(held: Interview, graded: list[tuple[Exercise, Verdict, float]]) -> s
             lines += [f"  {e.id}  {e.title}"]
             for point in e.rubric:
                 lines += _wrapped(point, "      [ ] ")
-    lines += ["", "Rubric of the code; each line is one point:",
-              "  [ ] shapes said aloud before a line was written",
-              "  [ ] the law or formula named, not recalled as code",
-              "  [ ] checked on an input with pairwise different sizes",
-              "  [ ] a gradient check proposed, with the step and why",
-              "  [ ] the cost named: multiply-adds, and what is stored"]  # fmt: skip
+    kinds = [kind for kind in CODE_RUBRIC if any(e.kind == kind for e, _, _ in graded)]
+    for kind in kinds:
+        lines += ["", f"Rubric of the code, {kind}; each line is one point:"]
+        lines += [f"  [ ] {point}" for point in CODE_RUBRIC[kind]]
     return "\n".join(lines) + "\n"
 
 
 def _short(verdict: Verdict) -> list[str]:
+    """What was wrong, with the smallest input that shows it."""
     if verdict.numbers:
         return [f"{n}: {says}" for n, _, right, says in verdict.numbers if not right]
     if verdict.fault and verdict.state == "failed":
-        return [*verdict.fault.says.split("\n")[:1], *verdict.computed]
+        shown = report.counterexample(verdict.fault, verdict.exercise)
+        says = verdict.fault.says.split("\n")[:1]
+        return [*says, *shown.splitlines(), *verdict.computed]
     return []
 
 

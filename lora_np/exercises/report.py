@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from lora_np.exercises import stubs
+from lora_np.exercises.examine import Fault
 from lora_np.exercises.exercise import Exercise
-from lora_np.exercises.grade import Fault, Verdict
+from lora_np.exercises.grade import Verdict
 from lora_np.exercises.worker import Made, Strange
 
 WIDTH = 88
@@ -29,7 +30,7 @@ def text(verdict: Verdict) -> str:
         return _passed(title, e)
     assert verdict.fault
     parts = [f"{title}: not yet", _shapes(verdict), _law(verdict.fault, e)]
-    parts += [_counterexample(verdict.fault, e)]
+    parts += [counterexample(verdict.fault, e)]
     parts += ["\n".join(verdict.computed)]
     if verdict.fault.printed:
         parts.append("your code printed:\n" + _indented(verdict.fault.printed))
@@ -38,11 +39,16 @@ def text(verdict: Verdict) -> str:
 
 
 def _passed(title: str, e: Exercise) -> str:
-    lines = [f"{title}: passed", "", "An interviewer would ask next:"]
+    return "\n".join([f"{title}: passed", "", *_further(e)]) + "\n"
+
+
+def _further(e: Exercise) -> list[str]:
+    """What is offered after a pass."""
+    lines = ["An interviewer would ask next:"]
     for question, _ in e.follow_ups:
         lines += wrapped(question, "  ")
     lines += ["", "The answers, and the solution with its why:"]
-    return "\n".join([*lines, f"  python -m lora_np exercises solution {e.id}"]) + "\n"
+    return [*lines, f"  python -m lora_np exercises solution {e.id}"]
 
 
 def _start(e: Exercise) -> str:
@@ -67,11 +73,14 @@ def _remark(row: tuple[str, str, str], fault: Fault) -> str:
     name, got, want = row
     if got == "-":
         return "not returned"
+    if got == "raised":
+        return "see below"
     if not got.startswith("("):
         return "not an array"
     if got != want:
         return "wrong shape"
-    wrong = name in fault.arrays and fault.kind in ("values", "finite")
+    wrong = name in (*fault.arrays, *fault.all_arrays)
+    wrong = wrong and fault.kind in ("values", "finite")
     return "differs" if wrong else ""
 
 
@@ -96,7 +105,8 @@ def _law(fault: Fault, e: Exercise) -> str:
     return f"{sentence}\n{place}"
 
 
-def _counterexample(fault: Fault, e: Exercise) -> str:
+def counterexample(fault: Fault, e: Exercise) -> str:
+    """The smallest input, and on it what came out and what is wanted."""
     if not fault.case or fault.kind in ("dtype", "result"):
         return ""
     names = [p for f in e.functions for p in e.parameters(f)]
@@ -111,7 +121,21 @@ def _counterexample(fault: Fault, e: Exercise) -> str:
                 lines.append(_named(f"got  {e.returns[i]}", fault.got[i]))
             if i < len(fault.want):
                 lines.append(_named(f"want {e.returns[i]}", fault.want[i]))
+                lines += _apart(e.returns[i], fault, i)
     return "\n".join(lines)
+
+
+def _apart(name: str, fault: Fault, i: int) -> list[str]:
+    """The difference, where both are printed alike."""
+    got, want = fault.got[i], fault.want[i]
+    both = [x for x in (got, want) if isinstance(x, np.ndarray | np.generic | float)]
+    both = [x for x in both if np.asarray(x).dtype.kind in "iuf"]
+    if len(both) < 2 or np.shape(got) != np.shape(want) or shown(got) != shown(want):
+        return []
+    with np.printoptions(precision=2, threshold=60, linewidth=70):
+        text = str(np.asarray(got) - np.asarray(want))
+    lead = f"  got - want ({name}) = "
+    return [lead + text.replace("\n", "\n" + " " * len(lead))]
 
 
 def _named(name: str, value: Any) -> str:
@@ -138,7 +162,10 @@ def shown(value: Any, indent: int = 0) -> str:
                 _cubic(value))  # fmt: skip
     if isinstance(value, Strange):
         return f"a {value.type_name}"
-    return str(value)[:300]
+    try:
+        return str(value)[:300]
+    except (ValueError, RecursionError):  # more digits, or depth, than Python prints
+        return f"a {type(value).__name__} too large to print"
 
 
 def _cubic(made: Made) -> str:
@@ -196,4 +223,4 @@ def _numbers(verdict: Verdict) -> str:
         return "\n".join(lines) + f"\n\nTo read: {e.read}\n"
     lines += ["", "Compare your words with this; each line is one point:"]
     lines += [f"  [ ] {point}" for point in e.rubric]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_further(e)]) + "\n"

@@ -71,6 +71,22 @@ def stub(exercise: Exercise) -> str:
     return question(exercise) + check + "\n" + numpy + body(exercise)
 
 
+def untouched(exercise: Exercise, text: str) -> bool:
+    """Whether every function to write has only the stub's `raise` in its body."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    names = {f.__name__ for f in exercise.functions}
+    found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name in names]
+    return bool(found) and all(_empty(node) for node in found)
+
+
+def _empty(node: ast.FunctionDef) -> bool:
+    body = node.body[ast.get_docstring(node) is not None :]
+    return [ast.unparse(line) for line in body] == ["raise NotImplementedError"]
+
+
 def notebook(exercise: Exercise) -> bytes:
     """The exercise as a notebook: question, cell to fill in, check.
 

@@ -41,7 +41,7 @@ def find(word: str) -> Exercise:
     """
     word = word.strip()
     number = word.lower().removeprefix("e")
-    if number.isdigit() and f"e{int(number):02d}" in MODULES:
+    if number.isdecimal() and f"e{int(number):02d}" in MODULES:
         return load(f"e{int(number):02d}")
     for e in exercises():
         if word and word in {f.__name__ for f in e.functions}:

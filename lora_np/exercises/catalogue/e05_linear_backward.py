@@ -128,7 +128,7 @@ EXERCISE = Exercise(
         "Write y_nm = Σ_d x_nd W_md + b_m and differentiate for one x_nd, W_md, b_m.",
         "An index that the gradient does not have is summed over: n in dW and db, m in "
         "dx.",
-        "    return dy @ W, ____ @ x, ____",
+        "    return dy @ W, dy.T @ x, ____",
     ),
     why="""
     L depends on W_md through y_nm for every n: dW_md = Σ_n dy_nm x_nd = (dyᵀ x)_md. In

@@ -24,6 +24,22 @@ def drawn(d, forms):
     return {"grad": d.array(a, b, c), "shape": tuple(sizes[k] for k in form)}
 
 
+def other_dimensions(d):
+    """grad with one, two or four axes."""
+    a, b, c = d.sizes(3)
+    sizes, form = d.choice(
+        [
+            ((a, b), (b,)),
+            ((a, b), (a, 1)),
+            ((a,), ()),
+            ((b, c), (1, 1)),
+            ((a, b, c, a), (b, 1, a)),
+            ((a, b, c, b), (1, b, 1, 1)),
+        ]
+    )
+    return {"grad": d.array(*sizes), "shape": form}
+
+
 def forward_slope(case):
     """The derivative of sum(grad * broadcast(x)), moving each entry of x by 1."""
     grad, shape = case["grad"], case["shape"]
@@ -36,8 +52,8 @@ def forward_slope(case):
 
 
 def by_einsum(c):
-    letters = "xyz"
-    own = letters[3 - len(c.shape) :]
+    letters = "abcdefgh"[: c.grad.ndim]
+    own = letters[c.grad.ndim - len(c.shape) :]
     kept = "".join(k for k, n in zip(own, c.shape, strict=True) if n > 1)
     return np.einsum(f"{letters}->{kept}", c.grad).reshape(c.shape)
 
@@ -53,13 +69,13 @@ def one_axis_at_a_time(c):
 
 
 def with_ones(c):
-    full = (1,) * (3 - len(c.shape)) + c.shape
+    full = (1,) * (c.grad.ndim - len(c.shape)) + c.shape
     axes = tuple(i for i, n in enumerate(full) if n == 1)
     return c.grad.sum(axis=axes).reshape(c.shape)
 
 
 def leading_only(c):
-    return c.grad.sum(axis=tuple(range(3 - len(c.shape))))
+    return c.grad.sum(axis=tuple(range(c.grad.ndim - len(c.shape))))
 
 
 def averaged(c):
@@ -67,7 +83,7 @@ def averaged(c):
 
 
 def first_slice(c):
-    full = (1,) * (3 - len(c.shape)) + c.shape
+    full = (1,) * (c.grad.ndim - len(c.shape)) + c.shape
     cut = tuple(slice(0, 1) if n == 1 else slice(None) for n in full)
     return c.grad[cut].reshape(c.shape)
 
@@ -102,6 +118,9 @@ EXERCISE = Exercise(
             "both kinds can occur at once, and none at all.",
             lambda d: drawn(d, ["1c", "b1", "abc"]),
             True,
+        ),
+        Law(
+            "grad may have any number of axes, not three only.", other_dimensions, True
         ),
     ),
     mistakes=mistakes(
@@ -139,7 +158,7 @@ EXERCISE = Exercise(
         mistake(
             "trailing",
             "sums over the last axes; broadcasting adds axes in front",
-            lambda c: c.grad.sum(axis=tuple(range(len(c.shape), 3))),
+            lambda c: c.grad.sum(axis=tuple(range(len(c.shape), c.grad.ndim))),
         ),
         mistake(
             "maximum",
@@ -147,7 +166,7 @@ EXERCISE = Exercise(
             lambda c: c.grad.max(
                 axis=tuple(
                     i
-                    for i, n in enumerate((1,) * (3 - len(c.shape)) + c.shape)
+                    for i, n in enumerate((1,) * (c.grad.ndim - len(c.shape)) + c.shape)
                     if n == 1
                 )
             ).reshape(c.shape),

@@ -141,7 +141,7 @@ EXERCISE = Exercise(
         Law(
             "{arrays} is not what moving each node by 1 does to the last node.",
             graph,
-            tolerance=1e-12,
+            exact=True,
         ),
     ),
     mistakes=mistakes(

@@ -59,8 +59,9 @@ EXERCISE = Exercise(
     needs=("e03",),
     ask="""
     Binary cross-entropy from logits: the loss of reward models and of classifiers. The
-    formula as written gives inf or nan from about |z| = 37 on. Write one that is right
-    for every z, also for z = -40, where the loss is 4.2e-18 and not 0.
+    formula as written gives inf or nan from about z = 37 on, and below z = -709, where
+    exp(-z) overflows. Write one that is right for every z, also for z = -40 with t = 0,
+    where the loss is 4.2e-18 and not 0.
     """,
     functions=(bce_with_logits,),
     returns=("loss",),

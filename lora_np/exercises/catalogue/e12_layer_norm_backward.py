@@ -166,7 +166,7 @@ EXERCISE = Exercise(
         "Treat x̂ first: dx̂ = dy g. Then dx has three terms: direct, through the "
         "mean, through the variance.",
         "dx is dx̂ without its mean and without its part along x̂, divided by the root.",
-        "    dx = inverse * (dxhat - ____ - xhat * ____)",
+        "    dx = inverse * (dxhat - dxhat.mean(axis=1, keepdims=True) - ____)",
     ),
     why="""
     x̂ has mean 0 and (nearly) length √D whatever x is. Moving x along the all-ones

@@ -25,6 +25,11 @@ def problem(d):
     return {"q": d.array(T, K), "k": d.array(S, K), "v": d.array(S, H), "mask": mask}
 
 
+def large(d):
+    case = problem(d)
+    return {**case, "q": 1000.0 * case["q"]}
+
+
 def attended(q, k, v, mask, scale=None):
     """Row by row over the allowed keys alone."""
     scale = float(1 / np.sqrt(q.shape[1])) if scale is None else scale
@@ -41,6 +46,11 @@ def masked_late(c):
     return p @ c.v
 
 
+def unshifted(c):
+    e = np.exp(np.where(c.mask, scored(c), -np.inf))
+    return e / e.sum(1, keepdims=True) @ c.v
+
+
 def with_bias(c):
     """A large negative number added to the scores; the sums by einsum."""
     bias = np.where(c.mask, 0, np.finfo(c.q.dtype).min / 4).astype(c.q.dtype)
@@ -52,7 +62,8 @@ def with_bias(c):
 
 def renormalised(c):
     """Weights of the forbidden keys set to 0, then the division by what is left."""
-    e = np.exp(scored(c) - scored(c).max(1, keepdims=True)) * c.mask
+    top = np.where(c.mask, scored(c), -np.inf).max(1, keepdims=True)
+    e = np.exp(np.minimum(scored(c) - top, 0)) * c.mask
     return e @ c.v / e.sum(1, keepdims=True)
 
 
@@ -75,6 +86,7 @@ EXERCISE = Exercise(
         Law(
             "{arrays} is not softmax(q kᵀ / sqrt(K)) v over the allowed keys.", problem
         ),
+        Law("scores of some thousands have weights like any other.", large),
     ),
     mistakes=mistakes(
         attention,
@@ -83,6 +95,11 @@ EXERCISE = Exercise(
             "no_scale",
             "scores without the division by sqrt(K)",
             lambda c: attended(c.q, c.k, c.v, c.mask, 1.0),
+        ),
+        mistake(
+            "no_shift",
+            "exp of the scores without subtracting the row's largest: it overflows",
+            unshifted,
         ),
         mistake(
             "scale_K",

@@ -35,6 +35,11 @@ def problem(d):
     }
 
 
+def large(d):
+    case = problem(d)
+    return {**case, "q": 1000.0 * case["q"]}
+
+
 def forward(c):
     scores = c.q @ c.k.T / np.sqrt(c.q.shape[1])
     return softmax(np.where(c.mask, scores, -1e30))[0] @ c.v
@@ -61,6 +66,14 @@ def from_scores(c, ds):
 
 def unmasked(c):
     scale, p, _, ds = pieces(c, mask=False)
+    return scale * (ds @ c.k), scale * (ds.T @ c.q), p.T @ c.dy
+
+
+def unshifted(c):
+    scale, _, dp, _ = pieces(c)
+    e = np.exp(np.where(c.mask, scale * (c.q @ c.k.T), -np.inf))
+    p = e / e.sum(1, keepdims=True)
+    ds = p * (dp - (dp * p).sum(1, keepdims=True))
     return scale * (ds @ c.k), scale * (ds.T @ c.q), p.T @ c.dy
 
 
@@ -106,7 +119,10 @@ EXERCISE = Exercise(
     functions=(attention_backward,),
     returns=("dq", "dk", "dv"),
     want=derivative(forward, {"dq": "q", "dk": "k", "dv": "v"}),
-    laws=(Law("{arrays} is not the derivative of the loss sum(dy * y).", problem),),
+    laws=(
+        Law("{arrays} is not the derivative of the loss sum(dy * y).", problem),
+        Law("scores of some thousands have gradients like any other.", large),
+    ),
     mistakes=mistakes(
         attention_backward,
         ("dq", "dk", "dv"),
@@ -145,6 +161,11 @@ EXERCISE = Exercise(
             "mask_forgotten",
             "the gradients of attention to all keys: p was computed without the mask",
             unmasked,
+        ),
+        mistake(
+            "no_shift",
+            "exp of the scores without subtracting the row's largest: it overflows",
+            unshifted,
         ),
         mistake(
             "dv_from_scores",

@@ -31,6 +31,11 @@ def problem(d):
     }
 
 
+def large(d):
+    case = problem(d)
+    return {**case, "q": 1000.0 * case["q"]}
+
+
 def first_token(d):
     K, H = d.sizes(2)
     return {
@@ -74,6 +79,12 @@ def replaced(c):
     return looked(c.q, keys, values), keys, values
 
 
+def unshifted(c):
+    keys, values = grown(c)
+    e = np.exp(keys @ c.q * float(len(c.q) ** -0.5))
+    return e / e.sum() @ values
+
+
 def preallocated(c):
     S = len(c.keys)
     keys, values = (
@@ -87,7 +98,9 @@ def preallocated(c):
 def in_two_parts(c):
     """Old and new apart, joined by their weights, as blockwise attention does."""
     scale = float(len(c.q) ** -0.5)
-    old, new = np.exp(scale * (c.keys @ c.q)), np.exp(scale * (c.k @ c.q))
+    before, own = scale * (c.keys @ c.q), scale * (c.k @ c.q)
+    top = max([own, *before])
+    old, new = np.exp(before - top), np.exp(own - top)
     y = (old @ c.values + new * c.v) / (old.sum() + new)
     return (y, *grown(c))
 
@@ -109,6 +122,7 @@ EXERCISE = Exercise(
     want=full,
     laws=(
         Law("{arrays} differ from the last row of attention over all tokens.", problem),
+        Law("scores of some thousands have weights like any other.", large),
         Law("the first token, with empty caches, looks at itself.", first_token),
     ),
     mistakes=mistakes(
@@ -134,6 +148,11 @@ EXERCISE = Exercise(
             "no_scale",
             "scores without the division by sqrt(K)",
             y=lambda c: looked(c.q, *grown(c), scale=1.0),
+        ),
+        mistake(
+            "no_shift",
+            "exp of the scores without subtracting the largest: it overflows",
+            y=unshifted,
         ),
         mistake(
             "scale_of_values",

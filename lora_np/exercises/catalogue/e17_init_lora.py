@@ -65,6 +65,35 @@ def judge(case, got):
     return ""
 
 
+def same_seed(case):
+    return dict(case)
+
+
+def other_seed(case):
+    return {**case, "rng": Made("rng", case["rng"].values + 100)}
+
+
+def repeated(case, got, again):
+    """The same seed gives the same A."""
+    if np.array_equal(got[0], again[0]):
+        return judge(case, got)
+    return (
+        "the same seed gave two different A: something other than rng was drawn from "
+        "(np.random, or a generator of your own)"
+    )
+
+
+def varied(case, got, again):
+    """Two seeds give two different A."""
+    if not np.array_equal(got[0], again[0]):
+        return judge(case, got)
+    return "two seeds of rng gave the same A: A does not come from rng"
+
+
+def by_hand(c, A):
+    return A.reshape(c.r, c.inputs), np.zeros((c.outputs, c.r))
+
+
 def drawn(c, bound, shape=None):
     A = c.rng.uniform(-bound, bound, shape or (c.r, c.inputs))
     return A, np.zeros((c.outputs, c.r))
@@ -103,6 +132,8 @@ EXERCISE = Exercise(
     laws=(
         Law("A and B do not start as they should.", small, judge=judge),
         Law("A and B do not start as they should.", wide, judge=judge),
+        Law("all randomness comes from rng.", small, judge=repeated, again=same_seed),
+        Law("all randomness comes from rng.", small, judge=varied, again=other_seed),
     ),
     mistakes=mistakes(
         init_lora,
@@ -159,6 +190,20 @@ EXERCISE = Exercise(
             "by_inputs",
             "the bound 1/inputs: the root is missing",
             lambda c: drawn(c, 1 / c.inputs),
+        ),
+        mistake(
+            "own_seed",
+            "A from a generator of its own, default_rng(0): the same at every call, "
+            "whatever rng is",
+            lambda c: by_hand(
+                c,
+                np.random.default_rng(0).uniform(-bound(c), bound(c), (c.r, c.inputs)),
+            ),
+        ),
+        mistake(
+            "not_random",
+            "evenly spaced numbers: nothing is drawn from rng",
+            lambda c: by_hand(c, np.linspace(-bound(c), bound(c), c.r * c.inputs)),
         ),
         mistake(
             "A_transposed",

@@ -70,7 +70,7 @@ EXERCISE = Exercise(
     ask="""
     The layer computes y = x Wᵀ + s (x Aᵀ) Bᵀ. W is frozen; A and B are trained. A loss
     sends back dy = dL/dy. Derive the gradients of A, B and x, and compute them without
-    forming the M x D gradient of W: that is what LoRA saves.
+    forming the M x D gradient of W, which LoRA saves (unchecked).
     """,
     functions=(lora_backward,),
     returns=("dx", "dA", "dB"),

@@ -21,9 +21,10 @@ def new_adapter_as_found(rng, inputs, outputs, r):
 
     The model's output must be the same as before, and training must be able to start.
     """
-    A = np.zeros((r, inputs))
-    B = np.zeros((outputs, r))
-    A += 1e-2 * (A @ rng.normal(size=(inputs, inputs)))  # break the symmetry
+    A = rng.normal(0, 1 / np.sqrt(inputs), (r, inputs))
+    B = np.empty((outputs, r))
+    for factor in (A, B):  # reset_parameters: the update starts at zero
+        factor[...] = 0
     return A, B
 
 
@@ -46,8 +47,14 @@ def judge(case, got):
             "after any number of steps the loss is where it was: A and B do not move, "
             "although their gradients were computed rightly"
         )
-    if not A.any(1).all() and not B.any(0).all():
-        return "some of the r directions never move"
+    full = np.linalg.matrix_rank(A) == min(r, D) or np.linalg.matrix_rank(B) == min(
+        r, M
+    )
+    if not full:
+        return (
+            "the r directions are not independent: with factors of lower rank some "
+            "move together or never, and the update has not the rank that r allows"
+        )
     if np.abs(A).max() > 20 or np.abs(B).max() > 20:
         return "an entry is larger than 20: the first step would be wild"
     return ""
@@ -82,6 +89,14 @@ EXERCISE = Exercise(
             ),
         ),
         mistake(
+            "rank_one",
+            "an A whose rows are multiples of one another: the r directions are one",
+            lambda c: (
+                np.ones((c.r, c.inputs)) * (1 + np.arange(c.r))[:, None] / c.r,
+                np.zeros((c.outputs, c.r)),
+            ),
+        ),
+        mistake(
             "one_direction",
             "one direction of r that can move",
             lambda c: (
@@ -94,20 +109,21 @@ EXERCISE = Exercise(
         lambda c: (c.rng.uniform(-1, 1, (c.r, c.inputs)), np.zeros((c.outputs, c.r))),
         lambda c: (np.zeros((c.r, c.inputs)), c.rng.normal(size=(c.outputs, c.r))),
         lambda c: (
-            np.ones((c.r, c.inputs)) * (1 + np.arange(c.r))[:, None] / c.r,
+            np.eye(c.r, c.inputs),
             np.zeros((c.outputs, c.r)),
         ),
     ),
     hints=(
         "Write down dA and dB at the first step for this start.",
-        "dA contains B as a factor, dB contains A. What are they if both are 0? Is the "
-        "line that should break the symmetry able to?",
-        "    A = rng.normal(0, 1 / np.sqrt(inputs), ____)",
+        "dA contains B as a factor, dB contains A. What are they if both are 0? Which "
+        "of the lines touch both factors?",
+        "    for factor in (____,):  # what must be 0 for B A to be 0?",
     ),
     why="""
     dA = s (dy B)ᵀ x and dB = s dyᵀ (x Aᵀ): with both factors 0 both gradients are
-    0, for ever. A product of A with anything leaves A = 0, so the line that should
-    help does nothing. One factor must be 0 for the start to be unchanged, the other
+    0, for ever. A was drawn, and then a reset that runs over all factors set it to 0
+    too: in public code such a reset is called a second time, after the initialisation
+    was right. One factor must be 0 for the start to be unchanged, the other
     must not.
     """,
     follow_ups=(

@@ -78,6 +78,7 @@ EXERCISE = Exercise(
         Law(
             "{arrays} differs: x mergedᵀ must equal the output of base and adapter.",
             problem,
+            True,
         ),
     ),
     mistakes=mistakes(

@@ -26,8 +26,12 @@ EXERCISE = Exercise(
     matrix, then training the low-rank one." Say what is wrong with that, and where
     A and B really come from.
 
-    Then the price of decomposing W itself: a weight has the singular values 5, 4,
-    3, 2 and is replaced by its best approximation of rank 2.
+    Then the price of decomposing W itself. Every matrix is U diag(σ) Vᵀ with
+    orthonormal columns in U and V (the singular value decomposition, SVD); its best
+    approximation of rank r keeps the r largest σ; and its Frobenius norm |W|, the root
+    of the sum of its squared entries, is also the root of the sum of the σ². A weight
+    has the singular values 5, 4, 3, 2 and is replaced by its best approximation of
+    rank 2.
     """,
     numbers=(
         Number(
@@ -58,10 +62,12 @@ EXERCISE = Exercise(
         "nothing is decomposed: A is drawn, B is 0, both are trained",
         "an SVD gives singular vectors, not a Gaussian matrix: the two sentences "
         "exclude each other",
-        "a fixed Gaussian factor with the other one trained is a method of its own "
-        "(LoRA-FA, VeRA), as an update beside W",
-        "an SVD has its place elsewhere: PiSSA starts A and B from W's largest "
-        "singular vectors and subtracts them from W; compression replaces W",
+        "a fixed Gaussian factor with the other one trained is a method of its own: "
+        "LoRA-FA freezes A and trains B, as an update beside W. (VeRA freezes both "
+        "random factors and trains two vectors that scale them)",
+        "an SVD has its place elsewhere: PiSSA, a variant of LoRA, starts A and B from "
+        "W's largest singular vectors and subtracts them from W; compression replaces "
+        "W",
     ),
     hints=(
         "The best rank-r approximation keeps the r largest singular values "
@@ -76,7 +82,7 @@ EXERCISE = Exercise(
     """,
     follow_ups=(
         (
-            "What does PiSSA change?",
+            "PiSSA starts A and B from an SVD of W. What does that change?",
             "The start: A and B hold W's leading part, W the rest. Output unchanged, "
             "faster first steps; the stored adapter is useless without the original "
             "W.",

@@ -117,7 +117,7 @@ EXERCISE = Exercise(
             np.vstack([c.w1 * c.s1 * c.A1, c.w2 * c.s2 * c.A2]),
             np.hstack([c.B1, c.B2]),
         ),
-        lambda c: (np.eye(c.A1.shape[1]), update(vars(c))),
+        lambda c: (np.eye(c.A1.shape[1], dtype=c.A1.dtype), update(vars(c))),
     ),
     hints=(
         "The law: combine is linear in the updates. Multiply (B1 + B2)(A1 + A2) out.",

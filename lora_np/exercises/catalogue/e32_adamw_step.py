@@ -59,6 +59,11 @@ def step(
     return p, m, v
 
 
+def old_means(c):
+    mhat, vhat = c.m / (1 - c.beta1**c.t), c.v / (1 - c.beta2**c.t)
+    return c.p - c.lr * (c.weight_decay * c.p + mhat / (np.sqrt(vhat) + c.eps))
+
+
 def algebra(c):
     """The corrections folded into the rate, as fast implementations do."""
     m = c.m + (1 - c.beta1) * (c.g - c.m)
@@ -108,6 +113,11 @@ EXERCISE = Exercise(
             p=lambda c: step(c, t=c.t + 1)[0],
         ),
         mistake(
+            "previous_t",
+            "corrections for step t - 1: t counts from 1; at t = 1 they divide by 0",
+            p=lambda c: step(c, t=c.t - 1)[0],
+        ),
+        mistake(
             "decay_without_lr",
             "a decay of weight_decay p, not multiplied by lr",
             p=lambda c: step(c, decoupled=1 / c.lr)[0],
@@ -130,16 +140,12 @@ EXERCISE = Exercise(
         mistake(
             "old_means",
             "a step from the old m and v",
-            p=lambda c: (
-                c.p
-                - c.lr
-                * (
-                    c.weight_decay * c.p
-                    + c.m
-                    / (1 - c.beta1**c.t)
-                    / (np.sqrt(c.v / (1 - c.beta2**c.t)) + c.eps)
-                )
-            ),
+            p=old_means,
+        ),
+        mistake(
+            "never_updated",
+            "a step from the m and v that came in, which were never updated",
+            lambda c: (old_means(c), c.m.copy(), c.v.copy()),
         ),
         mistake(
             "betas_exchanged",
@@ -150,7 +156,7 @@ EXERCISE = Exercise(
         ),
         mistake(
             "means_not_returned",
-            "the right p, but m and v as they came in",
+            "m and v returned as they came in: the next step needs the new ones",
             m=lambda c: c.m.copy(),
             v=lambda c: c.v.copy(),
         ),

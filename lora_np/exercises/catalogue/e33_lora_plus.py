@@ -70,12 +70,12 @@ EXERCISE = Exercise(
         ),
         mistake(
             "ratio_on_both",
-            "the large rate for both",
+            "the large rate for A as well: it is B's alone",
             lambda c: stepped(c, c.lr * c.ratio, c.lr * c.ratio),
         ),
         mistake(
             "ratio_ignored",
-            "one rate for both: the ratio is not used",
+            "A's rate for B too: the ratio is not used",
             lambda c: stepped(c, c.lr, c.lr),
         ),
         mistake(
@@ -93,7 +93,9 @@ EXERCISE = Exercise(
             lambda c: stepped(c, -c.lr, -c.lr * c.ratio),
         ),
         mistake(
-            "A_kept", "a step of B alone", lambda c: stepped(c, 0.0, c.lr * c.ratio)
+            "A_kept",
+            "A as it came in: it takes a step too",
+            lambda c: stepped(c, 0.0, c.lr * c.ratio),
         ),
         mistake(
             "ratio_for_rate",

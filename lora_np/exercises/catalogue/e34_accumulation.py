@@ -110,8 +110,9 @@ EXERCISE = Exercise(
             "over the number of workers, or weighted.",
         ),
         (
-            "What must not be accumulated over micro-batches?",
-            "Nothing of the optimizer: one step, one decay, one update of m and v.",
+            "Which parts of the optimizer's step happen once for each micro-batch?",
+            "None. Gradients are summed over the micro-batches; then comes one step, "
+            "with one decay and one update of m and v.",
         ),
     ),
     read="lora_np/training/loop.py; chapter 05",

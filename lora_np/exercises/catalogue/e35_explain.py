@@ -59,10 +59,14 @@ EXERCISE = Exercise(
             "By how much does the first output change through the step?",
             lambda: after_step(0.1),
             {
-                "the scale acts twice: in dB and in the forward": lambda: -0.2,
+                "both factors s are missing, that in dB and that in the forward": (
+                    lambda: -0.1
+                ),
                 "mind the sign: a step goes down": lambda: 0.4,
                 "that is the change of B": lambda: 0.2,
-                "s acts in the forward too": lambda: -0.1,
+                "s acts in dB and again in the forward: one of the two is missing": (
+                    lambda: -0.2
+                ),
             },
             tolerance=1e-9,
         ),

@@ -22,9 +22,13 @@ EXERCISE = Exercise(
     ask="""
     The article's question 2: "How does LoRA differ from other methods
     (distillation, transfer learning)?" It answers: "the others may have to train
-    from scratch, or use many parameters". Compare LoRA with full fine-tuning,
-    head-only, BitFit, prompt and prefix tuning, bottleneck adapters and
-    distillation: what is trained, what it costs at inference, what can be merged.
+    from scratch, or use many parameters". Compare LoRA with full fine-tuning
+    and with six others: training the head only (the last layer); BitFit (the biases
+    only); prompt tuning (vectors put before the input's embeddings); prefix tuning
+    (keys and values put before those of every attention layer); bottleneck adapters
+    (small two-layer networks inserted in series after the layers); distillation (a
+    smaller model is trained to imitate the large one). What is trained, what does it
+    cost at inference, what can be merged?
 
     Then count, for an encoder of 12 layers and width 768 whose layers have the
     linear maps q, k, v, o (768 to 768), MLP up (768 to 3072) and MLP down (3072 to
@@ -66,7 +70,9 @@ EXERCISE = Exercise(
         "from scratch there",
         "prompt tuning, BitFit and head-only have fewer parameters than LoRA: few "
         "parameters alone do not set LoRA apart",
-        "what does: it merges, so inference costs nothing; adapters can be exchanged",
+        "nor does a free inference: BitFit and head-only cost nothing either, as they "
+        "change numbers that are there. What does: an update of whole weight matrices, "
+        "of a rank of choice, that is kept apart and exchanged, or merged",
         "adapters add layers in series, prefixes use up context: both stay at "
         "inference",
         "distillation makes the model itself smaller, which LoRA does not",

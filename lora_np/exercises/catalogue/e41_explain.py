@@ -22,7 +22,9 @@ EXERCISE = Exercise(
 
     Numbers: a base of 7 billion weights in 2 bytes; 20 million trained in 4 bytes,
     with Adam. And a single 768 x 768 matrix with rank 8: floating-point operations
-    of a step.
+    of a step, by the usual convention: a product with a matrix of P numbers takes 2P
+    for each token (a multiplication and an addition each), forward 2P, backward 2P for
+    dx and 2P for dW. The adapter's two factors, A and B, are matrices too.
     """,
     numbers=(
         Number(

@@ -138,7 +138,7 @@ EXERCISE = Exercise(
         "The law: save, then load, gives the same function: A, B and the scale.",
         "Which keys does the configuration really have? What does get do with a wrong "
         "one? And for which other layers is `path in name` true?",
-        "    s = config[____] / (r**0.5 if config[____] else r)",
+        "    s = config['lora_alpha'] / (r**0.5 if ____ else r)",
     ),
     why="""
     get("alpha", r) with a wrong key gives the default r, so the scale is 1 whatever was
