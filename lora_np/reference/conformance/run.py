@@ -215,6 +215,7 @@ def reproduction(
         if check is None:
             return head + "\n".join(script.lines) + "\n"
         return head + script.text(check.label, check.got, check.want, check.limit)
+    setup = getattr(subject, "setup", ("# subject = ...",))
     lines = [*setup, *stand_in(case), *seen.log.lines]
     if check is not None:
         lines += last_lines(seen.log.names, check)
