@@ -247,5 +247,5 @@ r"""
 3. What the ten inputs had in common: sizes, options, the dtype (float32 in, float64 out), an input changed in place, zero rows, and everything that the loss does not depend on.
 </details>
 
-Back to [the start](00_start_here.ipynb)
+Next: [12 · Test your own](12_test_your_own.ipynb)
 """

@@ -202,8 +202,9 @@ r"""
 
 ## What was found in released libraries
 
-The same laws were run on the two most used Python implementations, and where a law failed the library's documentation and code were read before it was called
-anything. Not every failure is a defect: some are documented, and one law does not apply to DoRA at all.
+The same laws were run on the two most used Python implementations, and their tools for combining, swapping, converting and saving were then tried with the laws in mind.
+Where something failed, the library's documentation and code were read before it was called anything. Not every failure is a defect: some are documented, and one law does
+not apply to DoRA at all. One cause fails many cells: a convolution that ignores the dilation cannot obey any law.
 """
 
 # %%
@@ -213,6 +214,11 @@ from lora_np.reference.conformance import findings
 
 found, versions, day = findings.load()
 print(day, ", ".join(f"{name} {version}" for name, version in versions.items()))
+for library in ("peft", "loralib"):
+    summary, explained = findings.failing(library)
+    names = len(set(explained.values()))
+    print(f"  {library}: {summary}; explained by {names} findings")
+print()
 for (library, judgement), count in sorted(
     Counter((f.library, f.judgement) for f in found).items()
 ):

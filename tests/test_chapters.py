@@ -23,7 +23,19 @@ def test_there_are_chapters_and_nothing_else():
     assert {p.stem for p in FOLDER.glob("*.ipynb")} == set(NAMES)
 
 
+LONG = {n for n in NAMES if n[:2] in ("06", "07", "08", "09", "10")}  # 20 to 40 s each
+RUN = [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in NAMES]
+
+
 @pytest.mark.parametrize("name", NAMES)
+def test_the_notebook_has_its_source(name):
+    """Also where running it is slow: cells as in the .py, each with its output."""
+    kept = chapters.read(FOLDER / f"{name}.ipynb")
+    source = jupytext.read(FOLDER / f"{name}.py")
+    assert [c.source for c in kept.cells] == [c.source for c in source.cells]
+
+
+@pytest.mark.parametrize("name", RUN)
 def test_the_notebook_is_current_and_runs(name):
     made = chapters.build(FOLDER / f"{name}.py")
     assert chapters.compare(chapters.read(FOLDER / f"{name}.ipynb"), made) == []

@@ -7,6 +7,7 @@ python3 -m venv .venv-shims
 """
 
 import importlib.util
+import re
 from importlib import metadata
 
 import pytest
@@ -17,7 +18,6 @@ from lora_np.reference.conformance.laws import LAWS
 from lora_np.reference.conformance.run import (
     ERROR,
     FAIL,
-    MISSING,
     PASS,
     cells,
     run_all,
@@ -46,6 +46,18 @@ def test_every_finding_is_whole_and_has_its_script():
         assert "lora_np" not in text and len(text.split("\n")) <= 45
     scripts = {p.stem for p in findings.FOLDER.glob("*.py")}
     assert scripts == {f.name for f in FOUND}
+
+
+def test_every_failing_cell_is_explained_by_a_finding():
+    by_name = {f.name: f for f in FOUND}
+    columns = {(layer, option) for _, layer, option in cells()}
+    for library in ("peft", "loralib"):
+        summary, recorded = findings.failing(library)
+        bad = sum(int(n) for n in re.findall(r"(\d+) (?:fail|error)", summary))
+        assert len(recorded) == bad
+        for (law, layer, option), name in recorded.items():
+            assert by_name[name].library == library and (layer, option) in columns
+            assert law in {known.label for known in LAWS}
 
 
 def test_the_findings_are_listed(capsys):
@@ -78,48 +90,22 @@ def test_a_finding_is_still_there(finding):
     assert findings.still_there(finding)
 
 
-# (law, layer, option) that fail: the laws find these without being told
-PEFT = {
-    ("combining.one", "linear", "rslora"),
-    ("combining.one", "linear", "dora"),
-    ("combining.one", "linear", "dropout"),
-    ("combining.concatenation", "embedding", "rslora"),
-    ("combining.svd at full rank", "linear", "plain"),
-    ("combining.svd at full rank", "conv1d", "plain"),
-    ("algebra.scaling", "embedding", "plain"),
-    ("algebra.forward", "conv2d", "dilated"),
-    ("algebra.kept effect", "linear", "dora"),
-    ("algebra.kept effect", "embedding", "plain"),
-    ("initialisation.starts as the base", "linear", "fan_in_fan_out"),
-}
-LORALIB = {
-    ("algebra.rank", "conv2d", "plain"),
-    ("initialisation.starts as the base", "conv1d", "plain"),
-}
-CONTROLS = {
-    ("algebra.forward", "linear", "plain"),
-    ("gradient.by hand", "linear", "dora"),
-    ("algebra.unmerge", "embedding", "plain"),
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("library, broken", [("peft", PEFT), ("loralib", LORALIB)])
-def test_the_laws_find_it_in_the_library(library, broken):
-    """Fails, with a script that runs alone and fails too; controls pass."""
+@pytest.mark.parametrize("library", ["peft", "loralib"])
+def test_the_matrix_is_as_recorded(library):
+    """Every cell of the run: what fails is what the findings explain, nothing else."""
     needs("torch", "transformers", library)
     from lora_np.reference.subjects.find import find
 
     subject = find(library)
-    laws = {law.label: law for law in LAWS}
-    same = subject.version == VERSIONS[library]
-    for label, layer, option in sorted(broken):
-        outcome = run_cell(subject, laws[label], layer, option)
-        assert not same or outcome.state in (FAIL, ERROR), outcome.place
-        assert outcome.script
-    for label, layer, option in sorted(CONTROLS):
-        outcome = run_cell(subject, laws[label], layer, option)
-        assert outcome.state in (PASS, MISSING), outcome
+    if subject.version != VERSIONS[library]:
+        pytest.skip(f"was run with {library} {VERSIONS[library]}")
+    found = run_all(subject, list(cells()), seen=lambda o: None)
+    broken = {(o.law, o.layer, o.option) for o in found if o.state in (FAIL, ERROR)}
+    _, recorded = findings.failing(library)
+    assert broken == set(recorded)
+    assert all(o.script for o in found if o.state in (FAIL, ERROR))
+    assert sum(o.state == PASS for o in found) > 150
 
 
 @pytest.mark.slow

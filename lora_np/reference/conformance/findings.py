@@ -38,6 +38,19 @@ class Finding:
         return FOLDER / f"{self.name}.py"
 
 
+def failing(library: str) -> tuple[str, dict[tuple[str, str, str], str]]:
+    """(the run's summary, {(law, layer, option): the finding that explains it}).
+
+    Every cell of the matrix that failed or raised when the library was run.
+
+    >>> summary, cells = failing("loralib")
+    >>> cells["algebra.rank", "conv2d", "plain"]
+    'lora_conv_rank'
+    """
+    kept = json.loads((FOLDER / "findings.json").read_text("utf-8"))["runs"][library]
+    return kept["summary"], {tuple(row[:3]): row[3] for row in kept["failing"]}
+
+
 def load() -> tuple[list[Finding], dict[str, str], str]:
     """(findings, versions by library, the day on which they were run).
 
