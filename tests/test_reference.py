@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from lora_np.reference import Draw, oracle, pair
 from lora_np.reference.conformance import golden, mutants
-from lora_np.reference.conformance.case import COLUMNS, draw_case, to_dtype
+from lora_np.reference.conformance.case import COLUMNS, OPTIONS, draw_case, to_dtype
 from lora_np.reference.conformance.check import Check, rounding
 from lora_np.reference.conformance.exchange import Entry, read, write
 from lora_np.reference.conformance.laws import LAWS
@@ -225,6 +226,15 @@ def test_a_subject_that_offers_little_is_told_what_is_missing():
 def test_a_column_that_does_not_exist_is_named():
     with pytest.raises(KeyError, match="linear has no option 'groups'"):
         draw_case("linear", "groups", None)
+
+
+def test_the_numbers_in_the_readme_are_those_of_the_code():
+    text = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    words = " ".join(text.split())
+    assert f"{len(LAWS)} laws in seven groups" in words
+    assert len({law.group for law in LAWS}) == 7 and len(OPTIONS) == 9
+    assert f"all {len(mutants.mutants())} kept wrong implementations" in words
+    assert f"{len(COLUMNS) * golden.EACH} cases as plain binary" in words
 
 
 # ---- golden vectors
