@@ -57,10 +57,10 @@ def d0_1(e: Evidence) -> None:
     )
     e.figure("lora_start", "LoRA: logits changed before training", lora_start(), "0.0",
              within=0.0)  # fmt: skip
-    written = {"bottleneck": (4491, "0.621", "0.125"),
-               "adversarial": (4491, "0.637", "0.246"),
-               "frozen": (4491, "0.621", "0.100"),
-               "lora": (4483, "0.675", "0.179")}  # fmt: skip
+    written = {"bottleneck": (4491, "0.600", "0.138"),
+               "adversarial": (4491, "0.621", "0.208"),
+               "frozen": (4491, "0.604", "0.133"),
+               "lora": (4483, "0.658", "0.196")}  # fmt: skip
     for name, (numbers, clean, attacked) in written.items():
         done = runs.on_base(name)
         e.figure(name + "_n", f"{name}: trained numbers", done.trainable, str(numbers))
@@ -73,7 +73,7 @@ def d0_1(e: Evidence) -> None:
              sign_test(low.attacked, against.attacked), "0.0",
              within=0.01)  # fmt: skip
     e.figure("p_lora", "LoRA or bottleneck, clean: sign test, p",
-             sign_test(low.clean, one.clean), "0.17", within=0.15)  # fmt: skip
+             sign_test(low.clean, one.clean), "0.10", within=0.15)  # fmt: skip
     e.conclude(as_stated=bottleneck(4)[0] == lora_start())
 
 
@@ -304,16 +304,16 @@ def d0_4(e: Evidence) -> None:
     """Clean and attacked accuracy, with and without."""
     plain, fgm = ("lstm", None, "svd"), "fgm"
     table = (
-        ("plain", plain, "", "0.733", "0.358"),
-        ("fgsm", plain, "fgsm", "0.742", "0.538"),
-        ("fgm", plain, fgm, "0.713", "0.600"),
-        ("pgd", plain, "pgd", "0.713", "0.600"),
-        ("vat", plain, "vat", "0.717", "0.542"),
-        ("low", ("lstm", 4, "svd"), "", "0.746", "0.375"),
-        ("low_fgm", ("lstm", 4, "svd"), fgm, "0.713", "0.608"),
-        ("random", ("lstm", 4, "random"), "", "0.742", "0.350"),
-        ("gpt", ("transformer", None, "svd"), "", "0.692", "0.088"),
-        ("gpt_fgm", ("transformer", None, "svd"), fgm, "0.692", "0.421"),
+        ("plain", plain, "", "0.733", "0.321"),
+        ("fgsm", plain, "fgsm", "0.721", "0.529"),
+        ("fgm", plain, fgm, "0.700", "0.596"),
+        ("pgd", plain, "pgd", "0.700", "0.600"),
+        ("vat", plain, "vat", "0.708", "0.504"),
+        ("low", ("lstm", 4, "svd"), "", "0.754", "0.300"),
+        ("low_fgm", ("lstm", 4, "svd"), fgm, "0.700", "0.600"),
+        ("random", ("lstm", 4, "random"), "", "0.742", "0.288"),
+        ("gpt", ("transformer", None, "svd"), "", "0.683", "0.088"),
+        ("gpt_fgm", ("transformer", None, "svd"), fgm, "0.692", "0.379"),
     )
     e.figure("test", "held-out windows", runs.TEST, "240")
     clean, hit = {}, {}
@@ -349,8 +349,8 @@ def surely_better(one: np.ndarray, two: np.ndarray) -> bool:
 def gan_figures(e: Evidence) -> tuple[bool, bool]:
     """Figures of the GAN with both losses: (whether its features help, whether they
     are where the real ones are, as wide)."""
-    written = {"": ("1.37", "0.75", "0.28", "0.99"),
-               "minimax_": ("1.37", "-0.66", "0.31", "0.99")}  # fmt: skip
+    written = {"": ("1.37", "0.74", "0.28", "0.98"),
+               "minimax_": ("1.37", "-0.67", "0.16", "0.97")}  # fmt: skip
     helps, tests, real = 0, 0, True
     for key, wanted in written.items():
         gan = runs.gan_run(saturating=bool(key))
@@ -358,7 +358,7 @@ def gan_figures(e: Evidence) -> tuple[bool, bool]:
         for (name, words, within), want in zip(
             (("d_loss", "discriminator's loss at the end, nats", 0.1),
              ("g_loss", "generator's loss at the end, nats", 0.1),
-             ("moved", "generated mean off the real one's, relative", 0.1),
+             ("moved", "generated mean off the real one's, relative", 0.2),
              ("spread", "generated spread over the real one's", 0.15)),
             wanted, strict=True,
         ):  # fmt: skip
@@ -371,9 +371,9 @@ def gan_figures(e: Evidence) -> tuple[bool, bool]:
     e.figure("gan_helps", "of these improved by generated features", helps, "0")
     gan = runs.gan_run()
     for key, name, want in (
-        ("gan_without", "without", "0.742"), ("gan_with", "with", "0.738"),
-        ("gan_without_a", "without attacked", "0.375"),
-        ("gan_with_a", "with attacked", "0.363"),
+        ("gan_without", "without", "0.729"), ("gan_with", "with", "0.725"),
+        ("gan_without_a", "without attacked", "0.363"),
+        ("gan_with_a", "with attacked", "0.325"),
     ):  # fmt: skip
         e.figure(key, f"decoder {name} generated features: accuracy", gan[name], want,
                  "", 2 * ex.ACCURACY_DRIFT)  # fmt: skip
@@ -583,8 +583,8 @@ def d0_7(e: Evidence) -> None:
     "{macro_recall:.3f}, F1 {macro_f1:.3f}. With nine windows in ten from the "
     "elements, saying always that book has accuracy {constant:.3f} against the "
     "classifier's {few:.3f}, and F1 {constant_f1:.3f} against {few_f1:.3f}: by "
-    "accuracy alone the constant would be preferred. For a language model none of these is the measure; "
-    "the loss is.",
+    "accuracy alone the constant would be preferred. For a language model none of "
+    "these is the measure; the loss is.",
 )
 def d0_8(e: Evidence) -> None:
     """Our scores of a trained classifier, against scikit-learn where it is there."""
@@ -595,8 +595,8 @@ def d0_8(e: Evidence) -> None:
     ours = scores(truth, guess, 3)
     for key, words, want in (
         ("accuracy", "accuracy", "0.733"),
-        ("macro_precision", "precision, mean", "0.736"),
-        ("macro_recall", "recall, mean", "0.733"), ("macro_f1", "F1, mean", "0.724"),
+        ("macro_precision", "precision, mean", "0.738"),
+        ("macro_recall", "recall, mean", "0.733"), ("macro_f1", "F1, mean", "0.730"),
     ):  # fmt: skip
         e.figure(key, words, ours[key], want, "", ex.ACCURACY_DRIFT)
     many = np.flatnonzero(truth == 2)
@@ -605,8 +605,8 @@ def d0_8(e: Evidence) -> None:
     same = scores(truth[rows], np.full(len(rows), 2), 3)
     ours_few = scores(truth[rows], guess[rows], 3)
     e.figure("few", "nine in ten from one book: the classifier's accuracy",
-             ours_few["accuracy"], "0.800", "", ex.ACCURACY_DRIFT)  # fmt: skip
-    e.figure("few_f1", "the classifier's F1, mean", ours_few["macro_f1"], "0.588", "",
+             ours_few["accuracy"], "0.778", "", ex.ACCURACY_DRIFT)  # fmt: skip
+    e.figure("few_f1", "the classifier's F1, mean", ours_few["macro_f1"], "0.577", "",
              ex.ACCURACY_DRIFT)  # fmt: skip
     e.figure("constant", "always the same book: accuracy", same["accuracy"], "0.889")
     e.figure("constant_f1", "always the same book: F1, mean", same["macro_f1"], "0.314")

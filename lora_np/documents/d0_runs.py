@@ -32,8 +32,8 @@ from lora_np.nn.module import Module
 from lora_np.tape import Tensor
 from lora_np.training import fine_tune, next_distribution
 
-BASE_STEPS = 40
-CLASSES, TIME, WIDTH, STEPS, TEST = len(BOOKS), 48, 48, 120, 240
+BASE_STEPS = 30
+CLASSES, TIME, WIDTH, STEPS, TEST = len(BOOKS), 48, 48, 100, 240
 
 
 @cache
