@@ -492,10 +492,10 @@ def loss_by_examples(method: str, size: int) -> float:
     "Good accuracy with less training data.",
     FAILS,
     "After {steps:.0f} steps on the first 1,000 and 10,000 characters and on all "
-    "{all:,.0f}, each at its own best rate, LoRA is at {lora0:.3f}, {lora1:.3f}, {lora2:.3f}, full "
-    "fine-tuning at {full0:.3f}, {full1:.3f}, {full2:.3f} nats a byte on held-out "
-    "entries; the base before adaptation is at {base:.3f}. Both need the text, and "
-    "LoRA needs no less of it.",
+    "{all:,.0f}, each at its own best rate, LoRA is at {lora0:.3f}, {lora1:.3f}, "
+    "{lora2:.3f}, full fine-tuning at {full0:.3f}, {full1:.3f}, {full2:.3f} nats a "
+    "byte on held-out entries; the base before adaptation is at {base:.3f}. Both need "
+    "the text, and LoRA needs no less of it.",
 )
 def d3_10(e: Evidence) -> None:
     """Loss against the amount of text."""
