@@ -25,7 +25,7 @@ EXAMPLE = """examples:
 verdicts: holds; holds when repaired (wrong as printed, right with the stated repair);
 fails; not testable. Exit status 1 when a computed figure or verdict is not the written
 one, or a fetched set cannot be read. All 46 claims take
-about 80 seconds on 2 cores (150 of processor time).
+about a minute and a half on 2 cores (150 CPU-seconds).
 """
 
 
