@@ -141,7 +141,7 @@ with FGSM, PGD, virtual adversaries, a transformer and a GAN on the features in 
 ## And the next word after 我喜欢编程?
 
 The article's example. A character model of the Tang poems can be asked; two of the five characters
-it has never seen. **Predict** what an eighth-century model says next.
+occur too seldom in what it read: it cannot tell them from □, the unknown one. **Predict** what an eighth-century model says next.
 """
 
 # %% tags=["volatile"]

@@ -117,12 +117,15 @@ show(check_by_id("D1.5"))
 r"""
 ## The seven questions, answered
 
-The article's answers repeat its claims; only one can stand, the fourth, which asks the reader to write code. Ours:
+The article's answers repeat the claims above, so each stands as far as they do. **Predict** how many of the seven stand as
+printed. Then our answers:
 """
 
 # %%
 import textwrap
 
+for verdict, numbers in d1.standing().items():
+    print(f"{verdict}: {', '.join(map(str, numbers))}")
 for number, (question, claims, answer) in enumerate(d1.QUESTIONS, start=1):
     print(f"{number}. {question}  ({', '.join(claims)})")
     print(textwrap.indent(textwrap.fill(answer, 80), "   "))

@@ -125,7 +125,8 @@ show(check_by_id("D2.4"))
 
 # %% [markdown]
 r"""
-It stays at ln 10, because that is the entropy of the labels: no model can do better in expectation.
+Not below ln 10, because that is the entropy of the labels: no model can do better in expectation. The listing's own network,
+mended, starts above it and is still there; the repaired one starts at it and stays.
 A falling loss on the *same* random labels would be memory.
 
 ## Is it good for news, sentiment, translation?

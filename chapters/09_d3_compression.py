@@ -172,7 +172,7 @@ Neither needs less than the other.
 ## When someone quotes it in an interview
 
 "The update is low-rank, not the weight; nothing is decomposed in training; a step costs about
-two thirds of the operations at width 768, because the frozen weights need no gradient. The adapter is parallel to
+two thirds of the operations in GPT-2 small, because the frozen weights need no gradient. The adapter is parallel to
 each weight and can be merged, so the exported graph is that of the base."
 
 ## Three questions

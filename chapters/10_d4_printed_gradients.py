@@ -164,7 +164,7 @@ at least 2, a random upstream gradient, B not zero."
 
 <details><summary>Answers</summary>
 
-1. r = 1 with any sizes, read as the example reads it; dy = 0 or B = 0 or x = 0 with any r for which the product exists (all zero).
+1. r = 1 with any sizes, read as the example reads it; dy = 0 or B = 0 or x = 0, where the product exists: again only r = 1 (all zero).
 2. It does not contain x: doubling the input doubles the true gradient and leaves the printed one as it is.
 3. They stop at different losses on the new text; who learnt more has usually forgotten more. Compare
    the old loss at an equal new loss.

@@ -162,11 +162,18 @@ class AdversarialTraining(Module):
         return clean + ops.cross_entropy(attacked, target, reduction=reduction)
 
 
+def still_right(
+    model: Classifier, ids: Array, labels: Array, eps: float, method: str = "pgd"
+) -> np.ndarray:
+    """Which sequences are still classified right under the attack (eps 0: clean)."""
+    offset = perturb(model, ids, labels, eps, method)
+    with no_grad():
+        z = to_host(model.logits(ids, offset).data)
+    return z.argmax(axis=1) == labels
+
+
 def attacked_accuracy(
     model: Classifier, ids: Array, labels: Array, eps: float, method: str = "pgd"
 ) -> float:
     """Share of sequences still classified right under the attack (eps 0: clean)."""
-    offset = perturb(model, ids, labels, eps, method)
-    with no_grad():
-        z = to_host(model.logits(ids, offset).data)
-    return float((z.argmax(axis=1) == labels).mean())
+    return float(still_right(model, ids, labels, eps, method).mean())

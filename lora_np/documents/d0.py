@@ -6,24 +6,25 @@ from lora_np.data import decode, encode, random_windows, read_text
 from lora_np.data.tasks import book_texts
 from lora_np.documents import d0_runs as runs
 from lora_np.documents import experiments as ex
-from lora_np.documents.d2 import task_by_prompt
-from lora_np.documents.encoders import low_rank
+from lora_np.documents.d2 import lora_by_prompt, task_by_prompt
+from lora_np.documents.encoders import directions, low_rank
 from lora_np.documents.ledger import FAILS, HOLDS, REPAIRED, Document, Evidence
 from lora_np.documents.measure import distance, drawn, error, raises
-from lora_np.documents.metrics import scores
+from lora_np.documents.metrics import scores, sign_test
 from lora_np.documents.words import NaiveBayes, english_stemmer, prepare, stop_words
 from lora_np.functional import lstm, truncated_svd, truncated_svd_backward
 from lora_np.graph import no_grad
 from lora_np.lora import memory
 from lora_np.models import GPT
 from lora_np.nn.adapt import count_parameters
-from lora_np.reference import check_pair, pair
+from lora_np.reference import check_pair, pair, primitive
+from lora_np.tape import Tensor
 from lora_np.training import fine_tune, held_out_loss
 
 D0 = Document(
     "D0",
     "大规模语言模型从理论到实践：LoRA的变体",
-    "AI天才研究员/AI Genius Institute & 禅与计算机程序设计艺术 / "
+    "AI天才研究员/AI Genius Institute & 禅与计算机程序设计艺术 /"
     "Zen And The Art of Computer Programming",
     "low-rank features and adversarial training: embed, encode, decompose, decode",
 )
@@ -40,7 +41,9 @@ D0 = Document(
     "{bottleneck:.2f} of held-out windows right and {bottleneck_a:.2f} under attack; "
     "the same without the rank {frozen:.2f} and {frozen_a:.2f}; trained against the "
     "attack {adversarial:.2f} and {adversarial_a:.2f}; LoRA {lora:.2f} and "
-    "{lora_a:.2f}. (One seed; differences under 0.06 say nothing.)",
+    "{lora_a:.2f}. (One seed. Sign tests over the same windows: training against the "
+    "attack helps under it, p = {p_adversarial:.0e}; LoRA against the bottleneck has "
+    "p = {p_lora:.2f}.)",
 )
 def d0_1(e: Evidence) -> None:
     """Both methods on one base, one task, one budget."""
@@ -54,16 +57,23 @@ def d0_1(e: Evidence) -> None:
     )
     e.figure("lora_start", "LoRA: logits changed before training", lora_start(), "0.0",
              within=0.0)  # fmt: skip
-    written = {"bottleneck": (4491, "0.629", "0.150"),
-               "adversarial": (4491, "0.637", "0.279"),
-               "frozen": (4491, "0.650", "0.150"),
-               "lora": (4483, "0.717", "0.175")}  # fmt: skip
+    written = {"bottleneck": (4491, "0.600", "0.138"),
+               "adversarial": (4491, "0.621", "0.208"),
+               "frozen": (4491, "0.604", "0.133"),
+               "lora": (4483, "0.658", "0.196")}  # fmt: skip
     for name, (numbers, clean, attacked) in written.items():
         done = runs.on_base(name)
         e.figure(name + "_n", f"{name}: trained numbers", done.trainable, str(numbers))
-        e.figure(name, f"{name}: accuracy", done.clean, clean, "", ex.ACCURACY_DRIFT)
-        e.figure(name + "_a", f"{name}: accuracy under FGM, ε 0.5", done.attacked,
-                 attacked, "", ex.ACCURACY_DRIFT)  # fmt: skip
+        e.figure(name, f"{name}: accuracy", done.clean.mean(), clean, "",
+                 ex.ACCURACY_DRIFT)  # fmt: skip
+        e.figure(name + "_a", f"{name}: accuracy under FGM, ε 0.5",
+                 done.attacked.mean(), attacked, "", ex.ACCURACY_DRIFT)  # fmt: skip
+    low, against, one = map(runs.on_base, ("bottleneck", "adversarial", "lora"))
+    e.figure("p_adversarial", "under attack, trained against it or not: sign test, p",
+             sign_test(low.attacked, against.attacked), "0.0",
+             within=0.01)  # fmt: skip
+    e.figure("p_lora", "LoRA or bottleneck, clean: sign test, p",
+             sign_test(low.clean, one.clean), "0.10", within=0.15)  # fmt: skip
     e.conclude(as_stated=bottleneck(4)[0] == lora_start())
 
 
@@ -127,7 +137,7 @@ def future_leak(k: int) -> tuple[float, float]:
 def d0_2(e: Evidence) -> None:
     """The frozen base with its features cut down, and what the SVD lets through."""
     e.figure(
-        "base", "old text, base", ex.base_losses()[1], "1.182", "nats a byte", 0.002
+        "base", "old text, base", ex.base_losses()[1], ex.OLD, "nats a byte", 0.002
     )
     for k, want, loss in (
         (4, "0.219", "2.269"),
@@ -155,14 +165,31 @@ def features() -> np.ndarray:
     return h.reshape(*ids.shape, -1).astype(np.float64)
 
 
-def gradient_near(gap: float, h: float = 1e-6) -> float:
-    """Error of the hand-derived gradient against a central difference where σ_2 and σ_3
-    differ by `gap` of their size, relative to the gradient."""
+def near_equal(gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(x, dy, dx by hand) at rank 2 where σ_2 and σ_3 differ by `gap` of their size."""
     rng = np.random.default_rng(0)
     U, V = (np.linalg.qr(rng.normal(size=(n, n)))[0] for n in (5, 6))
     x = (U * np.array([3.0, 2.0, 2.0 * (1 - gap), 1.0, 0.5])) @ V[:, :5].T
     dy = rng.normal(size=x.shape)
-    dx = truncated_svd_backward(dy, truncated_svd(x, 2)[1])[0]
+    return x, dy, truncated_svd_backward(dy, truncated_svd(x, 2)[1])[0]
+
+
+def witness_near(gap: float) -> float:
+    """Error of the hand-derived gradient against the tape through Newton and Schulz's
+    iteration, which contains no SVD, at the same x."""
+    x, dy, dx = near_equal(gap)
+    leaf = Tensor(x, requires_grad=True)
+    primitive.truncated_svd(leaf, 2).backward(dy)
+    assert leaf.grad is not None
+    return error(dx, leaf.grad)
+
+
+def gradient_near(gap: float, h: float = 1e-3) -> float:
+    """Error of the hand-derived gradient against a central difference, relative to it.
+
+    The step is h of the gap: at 1e-3 rounding and truncation are about equal.
+    """
+    x, dy, dx = near_equal(gap)
     step = h * gap  # inside the gap
     num = np.zeros_like(x)
     for i in np.ndindex(x.shape):
@@ -182,17 +209,15 @@ def gradient_near(gap: float, h: float = 1e-6) -> float:
     "{theory:.3f}), x P Pᵀ with Gaussian P {gauss:.1f}: it keeps distances (to "
     "{jl:.2f} on average at 64 numbers a row) and not the features. The SVD's "
     "gradient by hand agrees with a chain of matrix products to {tape:.0e}; where σ_k "
-    "and σ_k+1 differ by 1 part in 10,000, with central differences to {near:.0e}; at "
-    "equality it raises. The complex step goes through an SVD silently wrong: off by "
-    "{complex:.1f} of the gradient.",
+    "and σ_k+1 differ by 1 part in 10,000, to {witness:.0e}, and with central "
+    "differences to {near:.0e}; at equality it raises. The complex step goes through "
+    "an SVD silently wrong: off by {complex:.1f} of the gradient.",
 )
 def d0_3(e: Evidence) -> None:
     """Reconstruction errors; the pair's certification; near-equal singular values."""
     x = features()
     rng = np.random.default_rng(0)
     flat = x.reshape(-1, 128)
-    P = rng.normal(size=(128, 8)) / np.sqrt(8)
-    Q = np.linalg.qr(P)[0]
     e.figure(
         "svd",
         "SVD of each sequence, rank 8: error",
@@ -201,13 +226,15 @@ def d0_3(e: Evidence) -> None:
         "",
         1e-3,
     )
+    projected = {
+        how: distance(low_rank(Tensor(flat), len(x), 8, how).data, flat)
+        for how in ("orthonormal", "random")
+    }
     e.figure("orthonormal", "orthonormal random projector: error",
-             distance(flat @ Q @ Q.T, flat), "0.967", "", 1e-3)  # fmt: skip
+             projected["orthonormal"], "0.967", "", 1e-3)  # fmt: skip
     e.figure("theory", "√(1 - 8/128)", float(np.sqrt(1 - 8 / 128)), "0.968")
-    e.figure(
-        "gauss", "x P Pᵀ, P Gaussian: error", distance(flat @ P @ P.T, flat), "3.9"
-    )
-    R = rng.normal(size=(128, 64)) / 8
+    e.figure("gauss", "x P Pᵀ, P Gaussian: error", projected["random"], "3.9")
+    R = directions(128, 64, "random", rng)
     a, b = flat[::7][:100], flat[3::7][:100]
     kept = np.linalg.norm((a - b) @ R, axis=1) / np.linalg.norm(a - b, axis=1)
     e.figure("jl", "Johnson-Lindenstrauss, 64 numbers: mean change of a distance",
@@ -221,9 +248,11 @@ def d0_3(e: Evidence) -> None:
     e.figure(
         "tape", "gradient against Newton-Schulz on the tape", tape, "0.0", within=1e-11
     )
-    near = gradient_near(1e-4)
+    near, witness = gradient_near(1e-4), witness_near(1e-4)
     e.figure("near", "gap 1e-4: gradient against central differences", near, "0.0",
-             within=1e-4)  # fmt: skip
+             within=1e-6)  # fmt: skip
+    e.figure("witness", "gap 1e-4: gradient against Newton-Schulz on the tape", witness,
+             "0.0", within=1e-6)  # fmt: skip
     equal = np.diag([3.0, 2.0, 2.0])
     refused = raises(lambda: truncated_svd(equal, 2), says="coincide")
     e.figure("equal", "σ_2 = σ_3: raises", int(refused), "1", "yes or no")
@@ -236,7 +265,7 @@ def d0_3(e: Evidence) -> None:
     e.figure(
         "complex", "complex step through the SVD: error", complex_step_error(), "0.64"
     )
-    e.conclude(as_stated=failed == 0 and near < 1e-4 and bool(finite))
+    e.conclude(as_stated=failed == 0 and max(near, witness) < 1e-6 and bool(finite))
 
 
 def complex_step_error() -> float:
@@ -259,29 +288,32 @@ def complex_step_error() -> float:
     REPAIRED,
     "Robustness yes: under PGD of norm 0.5 an LSTM classifier of three books keeps "
     "{plain_a:.2f} of {plain:.2f}; trained against FGSM {fgsm_a:.2f}, FGM "
-    "{fgm_a:.2f}, PGD {pgd_a:.2f}, virtual adversaries {vat_a:.2f}. Generalisation "
-    "hardly: clean accuracies are {fgsm:.2f}, {fgm:.2f}, {pgd:.2f}, {vat:.2f}, within "
-    "what {test:.0f} examples can tell apart. Rank-4 features alone protect nothing "
-    "({low_a:.2f}), with FGM {low_fgm_a:.2f}. A transformer: {gpt_a:.2f} of "
-    "{gpt:.2f}, with FGM of half the norm {gpt_fgm_a:.2f} of {gpt_fgm:.2f}. A GAN on "
-    "the features, whose discriminator ends at {d_loss:.2f} (2 ln 2 = 1.39 would be a "
-    "draw), as extra data: {gan_without:.2f} to {gan_with:.2f}, attacked "
-    "{gan_without_a:.2f} to {gan_with_a:.2f}.",
+    "{fgm_a:.2f}, PGD {pgd_a:.2f}, virtual adversaries {vat_a:.2f}; a sign test over "
+    "the {test:.0f} windows sees {protected:.0f} of these 4 above it. Generalisation: "
+    "clean accuracies are {fgsm:.2f}, {fgm:.2f}, {pgd:.2f}, {vat:.2f}, of which it "
+    "sees {improved:.0f} above the plain one. Rank-4 features alone: {low_a:.2f}, with "
+    "FGM {low_fgm_a:.2f}. A transformer: {gpt_a:.2f} of {gpt:.2f}, with FGM of half "
+    "the norm {gpt_fgm_a:.2f} of {gpt_fgm:.2f}. A GAN on the features, whose "
+    "discriminator ends at {d_loss:.2f} (2 ln 2 = 1.39 would be a draw; minimax form "
+    "{minimax_d_loss:.2f}) and whose mean is off by {moved:.2f} of the real one's "
+    "({minimax_moved:.2f}), as extra data: {gan_without:.2f} to {gan_with:.2f}, "
+    "attacked {gan_without_a:.2f} to {gan_with_a:.2f}; of {gan_tests:.0f} such "
+    "comparisons the sign test sees {gan_helps:.0f} improved.",
 )
 def d0_4(e: Evidence) -> None:
     """Clean and attacked accuracy, with and without."""
     plain, fgm = ("lstm", None, "svd"), "fgm"
     table = (
-        ("plain", plain, "", "0.762", "0.417"),
-        ("fgsm", plain, "fgsm", "0.771", "0.621"),
-        ("fgm", plain, fgm, "0.725", "0.646"),
-        ("pgd", plain, "pgd", "0.713", "0.646"),
-        ("vat", plain, "vat", "0.754", "0.608"),
-        ("low", ("lstm", 4, "svd"), "", "0.767", "0.404"),
-        ("low_fgm", ("lstm", 4, "svd"), fgm, "0.725", "0.633"),
-        ("random", ("lstm", 4, "random"), "", "0.775", "0.354"),
-        ("gpt", ("transformer", None, "svd"), "", "0.750", "0.100"),
-        ("gpt_fgm", ("transformer", None, "svd"), fgm, "0.721", "0.500"),
+        ("plain", plain, "", "0.733", "0.321"),
+        ("fgsm", plain, "fgsm", "0.721", "0.529"),
+        ("fgm", plain, fgm, "0.700", "0.596"),
+        ("pgd", plain, "pgd", "0.700", "0.600"),
+        ("vat", plain, "vat", "0.708", "0.504"),
+        ("low", ("lstm", 4, "svd"), "", "0.754", "0.300"),
+        ("low_fgm", ("lstm", 4, "svd"), fgm, "0.700", "0.600"),
+        ("random", ("lstm", 4, "random"), "", "0.742", "0.288"),
+        ("gpt", ("transformer", None, "svd"), "", "0.683", "0.088"),
+        ("gpt_fgm", ("transformer", None, "svd"), fgm, "0.692", "0.379"),
     )
     e.figure("test", "held-out windows", runs.TEST, "240")
     clean, hit = {}, {}
@@ -294,32 +326,58 @@ def d0_4(e: Evidence) -> None:
                  2 * ex.ACCURACY_DRIFT)  # fmt: skip
         e.figure(key + "_a", f"{words}: under PGD, ε 0.5", hit[key], hit_want, "",
                  2 * ex.ACCURACY_DRIFT)  # fmt: skip
-    gan = runs.gan_run()
-    e.figure(
-        "d_loss",
-        "GAN: discriminator's loss at the end",
-        gan["d_loss"],
-        "1.37",
-        "nats",
-        0.15,
-    )
-    for key, name, want in (
-        ("gan_without", "without", "0.750"), ("gan_with", "with", "0.750"),
-        ("gan_without_a", "without attacked", "0.446"),
-        ("gan_with_a", "with attacked", "0.421"),
-    ):  # fmt: skip
-        e.figure(
-            key,
-            f"decoder {name} generated features: accuracy",
-            gan[name],
-            want,
-            "",
-            2 * ex.ACCURACY_DRIFT,
-        )
     methods = ("fgsm", "fgm", "pgd", "vat")
-    robust = min(hit[m] for m in methods) > hit["plain"] + 0.1
-    better = min(clean[m] for m in methods) > clean["plain"] + 0.05
-    e.conclude(as_stated=robust and better, repaired=robust)
+    settings = {k: (*how, method) for k, how, method, *_ in table}
+    protected, improved = (
+        sum(surely_better(runs.right(eps, *settings[m]), runs.right(eps, *plain, ""))
+            for m in methods) for eps in (0.5, 0.0)
+    )  # fmt: skip
+    e.figure("protected", "of 4 attacks trained against: attacked accuracy above the "
+             "plain one's, sign test", protected, "4")  # fmt: skip
+    e.figure("improved", "of these: clean accuracy above the plain one's, sign test",
+             improved, "0")  # fmt: skip
+    helps, real = gan_figures(e)
+    e.conclude(as_stated=protected == improved == 4 and helps and real,
+               repaired=protected == 4 and real)  # fmt: skip
+
+
+def surely_better(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether more of `one` is right, with a sign test's p below 0.01."""
+    return bool(one.mean() > two.mean()) and sign_test(one, two) < 0.01
+
+
+def gan_figures(e: Evidence) -> tuple[bool, bool]:
+    """Figures of the GAN with both losses: (whether its features help, whether they
+    are where the real ones are, as wide)."""
+    written = {"": ("1.37", "0.74", "0.28", "0.98"),
+               "minimax_": ("1.37", "-0.67", "0.16", "0.97")}  # fmt: skip
+    helps, tests, real = 0, 0, True
+    for key, wanted in written.items():
+        gan = runs.gan_run(saturating=bool(key))
+        form = "GAN, minimax form" if key else "GAN"
+        for (name, words, within), want in zip(
+            (("d_loss", "discriminator's loss at the end, nats", 0.1),
+             ("g_loss", "generator's loss at the end, nats", 0.1),
+             ("moved", "generated mean off the real one's, relative", 0.2),
+             ("spread", "generated spread over the real one's", 0.15)),
+            wanted, strict=True,
+        ):  # fmt: skip
+            e.figure(key + name, f"{form}: {words}", gan[name], want, "", within)
+        real = real and gan["moved"] < 0.5 and 0.7 < gan["spread"] < 1.4
+        for a in ("", " attacked"):
+            helps += surely_better(gan[f"with{a} right"], gan[f"without{a} right"])
+            tests += 1
+    e.figure("gan_tests", "comparisons, two losses, clean and attacked", tests, "4")
+    e.figure("gan_helps", "of these improved by generated features", helps, "0")
+    gan = runs.gan_run()
+    for key, name, want in (
+        ("gan_without", "without", "0.729"), ("gan_with", "with", "0.725"),
+        ("gan_without_a", "without attacked", "0.363"),
+        ("gan_with_a", "with attacked", "0.325"),
+    ):  # fmt: skip
+        e.figure(key, f"decoder {name} generated features: accuracy", gan[name], want,
+                 "", 2 * ex.ACCURACY_DRIFT)  # fmt: skip
+    return helps == tests, real
 
 
 @D0.claim(
@@ -349,8 +407,6 @@ def d0_5(e: Evidence) -> None:
     (source, told), target = runs.word_codes(words)
     model = runs.copier()
     outputs = model.decode(model.encode(source), told)[0].data
-    e.figure("sum", "Dense outputs without a softmax: a row's sum, mean size",
-             float(np.abs(outputs.sum(axis=1)).mean()), "29", "", 20)  # fmt: skip
     below = float(100 * (outputs < 0).mean())
     e.figure("negative", "of these outputs below zero", below, "60", "%", 8)
     written = model.write(source, 1, runs.LENGTH + 1)
@@ -461,10 +517,20 @@ def d0_6(e: Evidence) -> None:
                  bag_of_words("subject", 20, stem), "0.623", "", 0.01)  # fmt: skip
     real, only, bare = preprocessed_losses()
     e.figure(
-        "base", "new text, base", ex.base_losses()[0], "2.218", "nats a byte", 0.002
+        "base",
+        "new text, base",
+        ex.base_losses()[0],
+        ex.WRITTEN["base"],
+        "nats a byte",
+        0.002,
     )
     e.figure(
-        "real", "new text, trained on it", real, "1.987", "nats a byte", ex.LOSS_DRIFT
+        "real",
+        "new text, trained on it",
+        real,
+        ex.WRITTEN["lora"],
+        "nats a byte",
+        ex.LOSS_DRIFT,
     )
     e.figure("bare", "new text, trained on it without frequent words", bare, "2.262",
              "nats a byte", 0.1)  # fmt: skip
@@ -479,11 +545,11 @@ def d0_6(e: Evidence) -> None:
     HOLDS,
     "Run on a character model of the Tang poems (8th century; {vocabulary:,.0f} "
     "characters, {loss:.2f} nats a character on held-out poems, {unigram:.2f} by "
-    "frequency alone): {unknown:.0f} of the 5 characters are unknown to it. At the "
-    "start of a line the likeliest next one is a comma, {comma:.2f} against "
-    "{comma_q:.3f} by frequency: that lines of five characters end so is most of what "
-    "the model has learnt, and of programming it knows nothing. What the question "
-    "wants is a model of modern Chinese; the mechanism is this one.",
+    "frequency alone): {unknown:.0f} of the 5 characters it cannot tell from □, the "
+    "unknown one. After five characters the likeliest next one is a comma, "
+    "{comma:.2f} against {comma_q:.3f} by frequency: that lines of five characters end "
+    "so is most of what the model has learnt, and of programming it knows nothing. "
+    "What the question wants is a model of modern Chinese; the mechanism is this one.",
 )
 def d0_7(e: Evidence) -> None:
     """The distribution beside the unigram one."""
@@ -514,11 +580,11 @@ def d0_7(e: Evidence) -> None:
     HOLDS,
     "Implemented, precision too. The LSTM classifier of three books, as many windows "
     "of each: accuracy {accuracy:.3f}, mean precision {macro_precision:.3f}, recall "
-    "{macro_recall:.3f}, F1 {macro_f1:.3f}. With nine windows in ten from one book, "
-    "saying always that book has accuracy {constant:.3f} against the classifier's "
-    "{few:.3f}, and F1 {constant_f1:.3f} against {few_f1:.3f}: by accuracy alone the "
-    "constant would be preferred. For a language model none of these is the measure; "
-    "the loss is.",
+    "{macro_recall:.3f}, F1 {macro_f1:.3f}. With nine windows in ten from the "
+    "elements, saying always that book has accuracy {constant:.3f} against the "
+    "classifier's {few:.3f}, and F1 {constant_f1:.3f} against {few_f1:.3f}: by "
+    "accuracy alone the constant would be preferred. For a language model none of "
+    "these is the measure; the loss is.",
 )
 def d0_8(e: Evidence) -> None:
     """Our scores of a trained classifier, against scikit-learn where it is there."""
@@ -528,19 +594,19 @@ def d0_8(e: Evidence) -> None:
         guess = model.logits(x).data.argmax(axis=1)
     ours = scores(truth, guess, 3)
     for key, words, want in (
-        ("accuracy", "accuracy", "0.762"),
-        ("macro_precision", "precision, mean", "0.767"),
-        ("macro_recall", "recall, mean", "0.762"), ("macro_f1", "F1, mean", "0.760"),
+        ("accuracy", "accuracy", "0.733"),
+        ("macro_precision", "precision, mean", "0.738"),
+        ("macro_recall", "recall, mean", "0.733"), ("macro_f1", "F1, mean", "0.730"),
     ):  # fmt: skip
         e.figure(key, words, ours[key], want, "", ex.ACCURACY_DRIFT)
-    first = np.flatnonzero(truth == 0)
-    few = [np.flatnonzero(truth == c)[:5] for c in (1, 2)]
-    rows = np.concatenate([first, *few])  # nine in ten from one book
-    same = scores(truth[rows], np.zeros(len(rows), int), 3)
+    many = np.flatnonzero(truth == 2)
+    few = [np.flatnonzero(truth == c)[:5] for c in (0, 1)]
+    rows = np.concatenate([many, *few])  # nine in ten from one book
+    same = scores(truth[rows], np.full(len(rows), 2), 3)
     ours_few = scores(truth[rows], guess[rows], 3)
     e.figure("few", "nine in ten from one book: the classifier's accuracy",
-             ours_few["accuracy"], "0.833", "", ex.ACCURACY_DRIFT)  # fmt: skip
-    e.figure("few_f1", "the classifier's F1, mean", ours_few["macro_f1"], "0.694", "",
+             ours_few["accuracy"], "0.778", "", ex.ACCURACY_DRIFT)  # fmt: skip
+    e.figure("few_f1", "the classifier's F1, mean", ours_few["macro_f1"], "0.577", "",
              ex.ACCURACY_DRIFT)  # fmt: skip
     e.figure("constant", "always the same book: accuracy", same["accuracy"], "0.889")
     e.figure("constant_f1", "always the same book: F1, mean", same["macro_f1"], "0.314")
@@ -564,6 +630,13 @@ def d0_8(e: Evidence) -> None:
         as_stated=same["accuracy"] >= ours_few["accuracy"]
         and same["macro_f1"] < ours_few["macro_f1"]
     )
+
+
+def bottleneck_rank(k: int) -> int:
+    """The rank of the features of 1,024 positions on k fixed directions: as many
+    directions of the decoder's rows can change what it says."""
+    flat = features().reshape(-1, 128)
+    return int(np.linalg.matrix_rank(low_rank(Tensor(flat), 1, k, "orthonormal").data))
 
 
 def decoder_on(task: str, lr: float, k: int | None) -> float:
@@ -594,12 +667,12 @@ def decoder_on(task: str, lr: float, k: int | None) -> float:
 )
 def d0_9(e: Evidence) -> None:
     """Three tasks of generation; classification is D0.1's."""
-    # D0's form, the decoder alone, LoRA, base; rates: the best of 3e-3, 1e-2, 3e-2
-    written = {"generation": ("2.218", "2.030", "2.000", "2.218"),
+    # D0's form, the decoder alone, LoRA, base; rates: the best of 3e-3, 1e-2, 3e-2,
+    # which is the same for all three
+    written = {"generation": ("2.218", ex.WRITTEN["head"], "2.000", ex.WRITTEN["base"]),
                "translation": ("2.478", "2.267", "2.475", "5.508"),
                "questions": ("2.765", "2.889", "3.361", "10.856")}  # fmt: skip
-    rates = {"generation": (1e-2, 1e-2, 1e-2), "translation": (3e-2, 3e-2, 3e-2),
-             "questions": (1e-2, 1e-2, 1e-2)}  # fmt: skip
+    rates = {"generation": 1e-2, "translation": 3e-2, "questions": 1e-2}
     gains = []
     e.figure(
         "numbers",
@@ -607,17 +680,18 @@ def d0_9(e: Evidence) -> None:
         count_parameters(runs.Bottleneck(ex.base(), 32))[0],
         "32768",
     )
-    e.figure("effective", "of these can matter on 32 directions", 256 * 32, "8192")
+    e.figure("effective", "of these can matter: 256 rows times the features' rank",
+             256 * bottleneck_rank(32), "8192")  # fmt: skip
     e.figure("lora_numbers", "trained numbers, LoRA r 4", count_parameters(
         ex.lora(ex.base(), 4))[0], "32768")  # fmt: skip
     for task, (d0_want, head_want, lora_want, base_want) in written.items():
-        d0_rate, head_rate, lora_rate = rates[task]
         if task == "generation":
             before, own = ex.base_losses()[0], ex.adapted("lora", 4).new
+            head = ex.adapted("head").new
         else:
-            before, own, _ = task_by_prompt(task, ex.lora(ex.base(), 4), lora_rate)
-        got = decoder_on(task, d0_rate, 32)
-        head = decoder_on(task, head_rate, None)
+            before, own, _ = lora_by_prompt(task)
+            head = decoder_on(task, rates[task], None)
+        got = decoder_on(task, rates[task], 32)
         drift = 2 * ex.LOSS_DRIFT
         e.figure("d0_" + task, f"{task}: D0's form", got, d0_want, "nats a byte", drift)
         e.figure("head_" + task, f"{task}: the decoder alone", head, head_want,
@@ -656,12 +730,8 @@ def d0_10(e: Evidence) -> None:
     e.figure("lora", "multiply-adds of a forward, unmerged over base",
              (forward + trained) / forward, "1.074")  # fmt: skip
     svd = svd_products(64, 128) / 64 / forward
-    e.figure(
-        "svd",
-        "multiply-adds of an SVD of (64, 128) features, over the model's",
-        svd,
-        "0.07",
-    )
+    e.figure("svd", "multiply-adds of an SVD of (64, 128) features, over the model's",
+             svd, "0.0741")  # fmt: skip
     e.conclude(as_stated=more < total or svd < 0)
 
 
@@ -714,10 +784,20 @@ def d0_11(e: Evidence) -> None:
     other = ex.run(ex.lora(foreign_embedding("shuffled")), ex.RATES["lora"])
     drawn_at_random = ex.run(ex.lora(foreign_embedding("random")), ex.RATES["lora"])
     e.figure(
-        "base", "new text, base", ex.base_losses()[0], "2.218", "nats a byte", 0.002
+        "base",
+        "new text, base",
+        ex.base_losses()[0],
+        ex.WRITTEN["base"],
+        "nats a byte",
+        0.002,
     )
     e.figure(
-        "kept", "LoRA, embedding frozen", kept, "1.987", "nats a byte", ex.LOSS_DRIFT
+        "kept",
+        "LoRA, embedding frozen",
+        kept,
+        ex.WRITTEN["lora"],
+        "nats a byte",
+        ex.LOSS_DRIFT,
     )
     e.figure("adapted", "LoRA, embedding adapted too", done.new, "2.007", "nats a byte",
              ex.LOSS_DRIFT)  # fmt: skip

@@ -29,6 +29,7 @@ from lora_np.documents.multitask import Multitask, stored_bytes
 from lora_np.lora import lora_linear, lora_linear_backward
 from lora_np.nn import ops, remove_lora
 from lora_np.nn.adapt import count_parameters
+from lora_np.nn.layers import Linear
 from lora_np.nn.module import Module, Parameter
 from lora_np.tape import Tensor
 from lora_np.training import fine_tune, held_out_loss
@@ -249,6 +250,22 @@ def d2_3(e: Evidence) -> None:
     e.conclude(J1.shape == W2.shape, repaired=max(contracted, same, exact) < 1e-13)
 
 
+class Mended(Module):
+    """The listing's own network with its parameter mended to an r x r matrix P.
+
+    z = W_2 (P (W_1 x + b_1)) + b_2; every weight is trained. P is drawn N(0, 1).
+    """
+
+    def __init__(self, inputs: int, outputs: int, r: int, rng: np.random.Generator):
+        self.fc1, self.fc2 = Linear(inputs, r, rng), Linear(r, outputs, rng)
+        self.low_rank = Parameter(rng.normal(size=(r, r)).astype(np.float32))
+
+    def loss(self, ids, target, reduction="mean", rng=None) -> Tensor:  # type: ignore[no-untyped-def]
+        """Cross-entropy in nats; `ids` are the features."""
+        h = ops.linear(self.fc1(Tensor(ids.astype(np.float32))), self.low_rank, None)
+        return ops.cross_entropy(self.fc2(h), target, reduction=reduction)
+
+
 class SimpleClassifier(Module):
     """The article's classifier, repaired: z = x (W_const + W1 W2ᵀ)ᵀ + c.
 
@@ -333,7 +350,9 @@ def book_classifier() -> SimpleClassifier:
     "Its parameter is made of two integers, which raises; it has no frozen weight, so "
     "it is a plain network with a bottleneck; and it trains on fresh random labels, "
     "where cross-entropy cannot stay below ln 10 = {floor:.4f}: with the parameter "
-    "mended the mean over the last 100 of 300 steps is {random:.3f}. Repaired, a "
+    "mended to an r x r matrix, over its last 100 of {steps:.0f} steps it is at "
+    "{mended:.2f}, and the repaired classifier, which starts at ln 10, at "
+    "{random:.3f}. Repaired, a "
     "frozen W_const that tells two books apart by their pairs of bytes is given a "
     "third by an update of rank 1: accuracy on held-out windows of 64 bytes "
     "{start:.2f} before, {accuracy:.2f} after, W_const unmoved.",
@@ -345,16 +364,17 @@ def d2_4(e: Evidence) -> None:
         "raises", "a Parameter of two integers raises", int(made), "1", "yes or no"
     )
     e.figure("floor", "ln 10", float(np.log(10)), "2.3026")
-    noise = SimpleClassifier(100, 10, 5, np.random.default_rng(0))
-    losses = fine_tune(noise, fresh_random, 300, 1e-3).loss
-    random = float(np.mean(losses[-100:]))
-    e.figure(
-        "random",
-        "mean loss of the last 100 steps on random labels",
-        random,
-        "2.307",
-        "nats",
-    )
+    steps = 300
+    mended, random = (
+        float(np.mean(fine_tune(model(100, 10, 5, np.random.default_rng(0)),
+                                fresh_random, steps, 1e-3).loss[-100:]))
+        for model in (Mended, SimpleClassifier)
+    )  # fmt: skip
+    e.figure("steps", "steps on random labels", steps, "300")
+    e.figure("mended", "random labels, the listing mended: mean loss of the last 100",
+             mended, "2.589", "nats", ex.LOSS_DRIFT)  # fmt: skip
+    e.figure("random", "random labels, the repaired classifier: the same", random,
+             "2.307", "nats")  # fmt: skip
     real = book_classifier()
     x, labels = book_features(1, 600)(np.random.default_rng(1))
     before = float((real(x).data.argmax(axis=1) == labels).mean())
@@ -368,7 +388,8 @@ def d2_4(e: Evidence) -> None:
     )
     e.figure("accuracy", "three books, accuracy after", after, "0.765", "",
              ex.ACCURACY_DRIFT)  # fmt: skip
-    e.conclude(not made, repaired=random > np.log(10) - 0.01 and after > before + 0.1)
+    above = min(mended, random) > np.log(10) - 0.01
+    e.conclude(not made, repaired=above and after > before + 0.1)
 
 
 def translation_draw(pairs: list, time: int) -> Callable:
@@ -376,14 +397,9 @@ def translation_draw(pairs: list, time: int) -> Callable:
     return lambda rng: random_prompts(pairs, 8, time, rng)
 
 
-def task_by_prompt(
-    name: str, model: Module | None = None, lr: float = 1e-2
-) -> tuple[float, float, float]:
-    """Loss in nats a byte of the answers of held-out pairs.
-
-    Before training, after it, and after it with the prompts exchanged, which says how
-    much the prompt is used. model: LoRA of rank 8 on the base if not given.
-    """
+@cache
+def prompted(name: str) -> tuple[list, list, list]:
+    """(training pairs, held-out batches, the same with the prompts exchanged)."""
     if name == "translation":
         pairs = [(a + "\n=> ", b) for a, b in verse_pairs() if len(a) + len(b) < 120]
         train, held = every_fifth(pairs)
@@ -401,10 +417,38 @@ def task_by_prompt(
         [prompt_batch(pairs[i : i + 16], 124) for i in range(0, len(pairs), 16)]
         for pairs in (held, turned)
     )
-    before = held_out_loss(ex.base(), windows)
+    return train, windows, exchanged
+
+
+@cache
+def prompted_base(name: str) -> float:
+    """The untouched base's loss on the held-out answers."""
+    return held_out_loss(ex.base(), prompted(name)[1])
+
+
+def task_by_prompt(
+    name: str, model: Module | None = None, lr: float = 1e-2
+) -> tuple[float, float, float]:
+    """Loss in nats a byte of the answers of held-out pairs.
+
+    Before training, after it, and after it with the prompts exchanged, which says how
+    much the prompt is used. model: LoRA of rank 8 on the base if not given.
+    """
+    train, windows, exchanged = prompted(name)
     model = model or ex.lora(ex.base())
     fine_tune(model, translation_draw(train, 124), STEPS, lr)
-    return before, held_out_loss(model, windows), held_out_loss(model, exchanged)
+    after = held_out_loss(model, windows)
+    return prompted_base(name), after, held_out_loss(model, exchanged)
+
+
+# The best of 3e-3, 1e-2, 3e-2 for LoRA of rank 4.
+PROMPT_RATES = {"translation": 3e-2, "questions": 1e-2}
+
+
+@cache
+def lora_by_prompt(name: str) -> tuple[float, float, float]:
+    """`task_by_prompt` with LoRA of rank 4 at its rate; D0.9 compares with it too."""
+    return task_by_prompt(name, ex.lora(ex.base(), 4), PROMPT_RATES[name])
 
 
 @D2.claim(
@@ -412,7 +456,7 @@ def task_by_prompt(
     "Useful for news classification, sentiment polarity and intensity, English to "
     "Chinese translation, product reviews and other languages.",
     REPAIRED,
-    "On the committed texts, LoRA of rank 8 on the same base each time: Spanish "
+    "On the committed texts, LoRA of rank 4 on the same base each time: Spanish "
     "verses after their English from {translation0:.2f} to {translation:.2f} nats a "
     "byte, answers about elements it never saw from {questions0:.2f} to "
     "{questions:.2f}, Spanish text from {spanish0:.2f} to {spanish:.2f}. So the "
@@ -424,15 +468,15 @@ def task_by_prompt(
 )
 def d2_5(e: Evidence) -> None:
     """Committed tasks always; the optional sets where they were fetched."""
-    before, after, turned = task_by_prompt("translation")
-    answer, answered, other = task_by_prompt("questions")
+    before, after, turned = lora_by_prompt("translation")
+    answer, answered, other = lora_by_prompt("questions")
     for key, words, value, want in (
         ("translation0", "English to Spanish verses, before", before, "5.508"),
-        ("translation", "English to Spanish verses, after", after, "2.444"),
-        ("turned", "the same, with another verse's English", turned, "2.487"),
+        ("translation", "English to Spanish verses, after", after, "2.475"),
+        ("turned", "the same, with another verse's English", turned, "2.510"),
         ("questions0", "questions about held-out elements, before", answer, "10.856"),
-        ("questions", "questions about held-out elements, after", answered, "3.166"),
-        ("other", "the same, about another element", other, "3.190"),
+        ("questions", "questions about held-out elements, after", answered, "3.361"),
+        ("other", "the same, about another element", other, "3.380"),
     ):
         e.figure(key, words, value, want, "nats a byte", 2 * ex.LOSS_DRIFT)
     losses = task_losses()

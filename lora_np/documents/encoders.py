@@ -68,10 +68,20 @@ def low_rank(
         raise ValueError(f"how must be one of {HOW}, got {how!r}")
     if not 1 <= k <= D:
         raise ValueError(f"rank k must lie in 1 ... {D}, the features' width, got {k}")
-    rng = np.random.default_rng(0) if rng is None else rng
-    P = rng.normal(size=(D, k)) / np.sqrt(k)
-    P = np.linalg.qr(P)[0] if how == "orthonormal" else P
+    P = directions(D, k, how, np.random.default_rng(0) if rng is None else rng)
     return ops.projection(h, P.astype(h.dtype))
+
+
+def directions(D: int, k: int, how: str, rng: Rng) -> np.ndarray:
+    """P (D, k): entries N(0, 1/k), so that x P keeps lengths on average; or, for
+    "orthonormal", an orthonormal basis of its columns.
+
+    >>> P = directions(4, 2, "orthonormal", np.random.default_rng(0))
+    >>> bool(np.allclose(P.T @ P, np.eye(2)))
+    True
+    """
+    P = rng.normal(size=(D, k)) / np.sqrt(k)
+    return np.linalg.qr(P)[0] if how == "orthonormal" else P
 
 
 class Classifier(Module):

@@ -31,6 +31,9 @@ class Player(Module):
 class FeatureGAN:
     """Generator and discriminator on features; `losses` holds (L_D, L_G) a step.
 
+    It has a loop of its own: two players with an optimizer each take turns, and
+    `training.train` knows one loss and one optimizer.
+
     Features are scaled to unit variance on the data given first.
     """
 

@@ -207,7 +207,7 @@ def select(documents: Iterable[Document], only: str | None = None) -> list[Claim
     Raises KeyError that lists the ids.
     """
     documents = list(documents)
-    only = only.upper() if only else None
+    only = None if only is None else only.upper()  # "" is no id
     every = sorted(
         (c for d in documents for c in d.claims.values()),
         key=lambda c: (c.id.split(".")[0], int(c.id.split(".")[1])),

@@ -1,6 +1,7 @@
 """Small measures that the documents' tests share."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -22,6 +23,27 @@ def raises(f: Callable, *errors: type[Exception], says: str = "") -> bool:
             return True
         raise
     return False
+
+
+def product(formula: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The product of matrices that a formula writes: names, ᵀ, brackets as one factor.
+
+    So a formula in a sentence is the one that was computed. "(dL/dy)" is a name.
+    Raises ValueError where the shapes do not fit, or a factor has no value.
+
+    >>> product("Bᵀ (A x)", {"A": np.eye(2), "B": np.eye(2), "x": np.ones((2, 1))}).T
+    array([[1., 1.]])
+    """
+    out = None
+    for factor in re.findall(r"\([^)]*\)ᵀ?|\S+", formula):
+        name = factor.removesuffix("ᵀ")
+        if name not in values and not name.startswith("("):
+            raise ValueError(f"the formula {formula!r} has a factor {name!r}")
+        got = values[name] if name in values else product(name[1:-1], values)
+        got = got.T if factor != name else got
+        out = got if out is None else out @ got
+    assert out is not None, formula
+    return out
 
 
 def error(got: np.ndarray, want: np.ndarray) -> float:

@@ -1,8 +1,10 @@
-"""Accuracy, precision, recall and F1 from labels.
+"""Accuracy, precision, recall and F1 from labels; a paired test of two classifiers.
 
 C classes.  A class that is never predicted has precision 0, one that never occurs has
 recall 0 and F1 0, as scikit-learn with zero_division=0.
 """
+
+from math import comb
 
 import numpy as np
 
@@ -49,3 +51,20 @@ def scores(truth: np.ndarray, guess: np.ndarray, classes: int) -> dict:
     each = {"precision": precision, "recall": recall, "f1": f1}
     means = {f"macro_{k}": float(v.mean()) for k, v in each.items()}
     return {"accuracy": float(right.sum() / table.sum())} | each | means
+
+
+def sign_test(one: np.ndarray, two: np.ndarray) -> float:
+    """How likely so uneven a split is if two classifiers are equally good (two-sided).
+
+    one, two: which of the same examples each has right. Only those count that exactly
+    one of them has right: each falls to either with probability 1/2 (McNemar, exact).
+    Raises ValueError for different lengths.
+
+    >>> sign_test(np.array([1, 1, 1, 1, 0]) > 0, np.array([0, 0, 0, 0, 0]) > 0)
+    0.125
+    """
+    one, two = np.asarray(one, bool), np.asarray(two, bool)
+    if one.shape != two.shape:
+        raise ValueError(f"need the same examples, got {one.shape} and {two.shape}")
+    n, fewer = int((one != two).sum()), int(min((one & ~two).sum(), (two & ~one).sum()))
+    return min(1.0, 2 * sum(comb(n, k) for k in range(fewer + 1)) / 2**n)
