@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from lora_np.reference import Draw, oracle, pair
 from lora_np.reference.conformance import golden, mutants
-from lora_np.reference.conformance.case import COLUMNS, OPTIONS, draw_case, to_dtype
+from lora_np.reference.conformance.case import COLUMNS, OPTIONS, to_dtype
 from lora_np.reference.conformance.check import Check, rounding
+from lora_np.reference.conformance.drawing import draw_case
 from lora_np.reference.conformance.exchange import Entry, read, write
 from lora_np.reference.conformance.laws import LAWS
 from lora_np.reference.conformance.run import (

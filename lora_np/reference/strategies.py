@@ -7,7 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from lora_np.reference.conformance.case import COLUMNS, Case, CaseDraw, draw_case
+from lora_np.reference.conformance.case import COLUMNS, Case
+from lora_np.reference.conformance.drawing import CaseDraw, draw_case
 from lora_np.reference.draw import Draw
 from lora_np.reference.registry import Pair
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lora_np.reference.conformance.case import COLUMNS, Case, CaseDraw, draw_case
+from lora_np.reference.conformance.case import COLUMNS, Case
 from lora_np.reference.conformance.check import ORDER, UNIT, rounding, whole
+from lora_np.reference.conformance.drawing import CaseDraw, draw_case
 from lora_np.reference.conformance.exchange import Entry, read, write
 from lora_np.reference.strategies import form
 

@@ -128,7 +128,8 @@ def to_html(name: str, version: str, outcomes: Sequence[Outcome]) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         f"<title>{e(title)}</title><style>{_STYLE}</style><h1>{e(title)}</h1>"
         f"<p>{e(counts(outcomes))}. "
-        ". pass, F fail, E error, - not offered, empty: not asked.</p>"
+        "In the table . is a pass, F a fail, E an error, - not offered; "
+        "empty: the law does not speak of it.</p>"
         f"<table><tr><th></th>{head}</tr>{''.join(rows)}</table>{failures}</html>\n"
     )
 
