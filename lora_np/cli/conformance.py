@@ -169,14 +169,23 @@ def write_files(options: argparse.Namespace, name: str, version: str,
     from lora_np.reference.conformance import report
 
     if options.json:
-        write_beside(Path(options.json), report.to_json(name, version, found).encode())
+        write_beside(Path(options.json), plain(report.to_json(name, version, found)))
         print(f"wrote {options.json}")
     if options.html:
-        write_beside(options.html, report.to_html(name, version, found).encode())
+        write_beside(options.html, plain(report.to_html(name, version, found)))
         print(f"wrote {options.html}")
     if options.scripts:
         count = report.write_scripts(found, options.scripts)
         print(f"wrote {count} scripts into {options.scripts}")
+
+
+def plain(text: str) -> bytes:
+    """UTF-8; what a subject said and UTF-8 cannot hold is escaped.
+
+    >>> plain("a" + chr(0xD800))
+    b'a\\\\ud800'
+    """
+    return text.encode("utf-8", "backslashreplace")
 
 
 def list_laws() -> int:

@@ -45,7 +45,10 @@ def cases(draw: Any, layer: str = "", option: str = "") -> Case:
     def integers(low: int, high: int) -> int:
         return draw(st.integers(low, high))
 
-    return draw_case(layer, option, CaseDraw(integers, many, *form(layer, option)))
+    whole, fraction = form(layer, option)
+    if whole and integers(0, 3) == 3:  # whole numbers hide what float32 would lose
+        whole, fraction = False, 7.0
+    return draw_case(layer, option, CaseDraw(integers, many, whole, fraction))
 
 
 def form(layer: str, option: str) -> tuple[bool, float]:

@@ -4,7 +4,7 @@ A column of the matrix is a layer with an option; `drawing` fills it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,10 +90,10 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "float16",
         "bfloat16",
     ),
-    "embedding": ("plain", "rslora", "float32"),
+    "embedding": ("plain", "rslora", "float32", "float16"),
     "conv1d": ("plain", "strided", "dilated", "groups"),
-    "conv2d": ("plain", "strided", "dilated", "groups", "one place"),
-    "qkv": ("plain", "shared heads"),
+    "conv2d": ("plain", "strided", "dilated", "groups", "one place", "float32"),
+    "qkv": ("plain", "shared heads", "float32"),
     "attention": ("plain",),
     "tied": ("plain",),
     "tasks": ("plain",),
@@ -118,7 +118,8 @@ class Case:
     given: the frozen arrays, the inputs and the geometry, under the oracle's names.
     adapters: the one in use, one of the same rank, one of another rank (where there is
     only one, combining is not asked). dy: a cotangent like the output.
-    All arrays are float64 and hold values that `dtype` can hold.
+    All arrays are float64 and hold values that `dtype` can hold; whole: integers.
+    constant_norm: DoRA's gradient is wanted with the norm held constant.
     """
 
     layer: str
@@ -128,7 +129,8 @@ class Case:
     dy: Any
     p: float = 0.0
     dtype: str = "float64"
-    note: dict[str, Any] = field(default_factory=dict)
+    whole: bool = False
+    constant_norm: bool = False
 
     @property
     def kind(self) -> Kind:
@@ -188,7 +190,7 @@ class Case:
     def want(self, adapter: int = 0, **changed: Any) -> dict[str, Any]:
         """The oracle's answer, with some of its arguments changed."""
         given = {**self.given, **self.adapters[adapter].factors}
-        if self.use_dora and self.note.get("constant_norm"):
+        if self.use_dora and self.constant_norm:
             delta = oracle.linear(
                 given["x"], given["W"], given["A"], given["B"], self.scale(adapter)
             )["merged"]

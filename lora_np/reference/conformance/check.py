@@ -136,7 +136,8 @@ def close(
 def whole(case: Case) -> bool:
     """Whether every number of the case is whole and every product exact."""
     return (
-        case.kind.linear
+        case.whole
+        and case.kind.linear
         and case.dtype == "float64"
         and not case.use_rslora
         and not case.use_dora

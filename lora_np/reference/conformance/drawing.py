@@ -89,7 +89,7 @@ def draw_case(layer: str, option: str, d: CaseDraw) -> Case:
     )
     first = Adapter(factors, r, s * r)
     adapters = [first]
-    if set(factors) == {"A", "B"} and layer != "tied":
+    if set(factors) == {"A", "B"} and layer not in ("tied", "tasks"):
         adapters.append(_another(first, r, d))
         other = r + given.get("groups", 1)
         adapters.append(_another(first, other, d))
@@ -107,8 +107,9 @@ def draw_case(layer: str, option: str, d: CaseDraw) -> Case:
         given,
         tuple(adapters),
         None,
-        p=0.5 if option == "dropout" else 0.0,
+        p=d.choice([0.25, 0.75]) if option == "dropout" else 0.0,
         dtype=dtype,
+        whole=d.whole,
     )
     shapes = [y.shape for y in case.outputs(case.want())]
     dys = tuple(round_(d.array(*shape)) for shape in shapes)

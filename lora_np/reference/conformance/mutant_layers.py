@@ -14,6 +14,7 @@ import numpy as np
 from lora_np.reference.conformance.case import Array, Case
 from lora_np.reference.conformance.protocol import Grads
 from lora_np.reference.subjects.own import PAIRS, OwnLayer, OwnSubject, right_pair
+from lora_np.reference.subjects.own_parts import base_forward
 
 Columns = tuple[tuple[str, str], ...]
 PLAIN: Columns = (("linear", "plain"),)
@@ -38,7 +39,8 @@ def on_layer(why: str, columns: Columns = PLAIN) -> Callable:
     def register(layer: type[OwnLayer]) -> type[OwnLayer]:
         class Wrong(OwnSubject):
             def layer(self, case: Case, adapters: int = 1) -> OwnLayer:
-                return layer(case, right_pair(PAIRS[case.layer]))
+                name = "dora" if case.use_dora else case.layer
+                return layer(case, right_pair(PAIRS[name]))
 
         LIVES.append(Life(_name(layer), why, Wrong, columns))
         return layer
@@ -427,6 +429,36 @@ class OtherMask(OwnLayer):
         return super().gradients_training(seed + 1, dy, *inputs)
 
 
+@on_layer("an entry is kept with probability p, not dropped", (("linear", "dropout"),))
+class KeptWithP(OwnLayer):
+    """Right at p = 1/2."""
+
+    def _mask(self, seed: int, x: Array) -> dict[str, Any]:
+        keep = np.random.default_rng(seed).random(x.shape) < self.case.p
+        return {"mask_ND": keep, "p": self.case.p}
+
+
+@on_layer("the rate is written into the code", (("linear", "dropout"),))
+class OtherRate(OwnLayer):
+    """lora_dropout is read and replaced by 0.05: the mean is right all the same."""
+
+    def _mask(self, seed: int, x: Array) -> dict[str, Any]:
+        keep = np.random.default_rng(seed).random(x.shape) >= 0.05
+        return {"mask_ND": keep, "p": 0.05}
+
+
+@on_layer("dropout stands after A, on r numbers a row", (("linear", "dropout"),))
+class DropoutAfterA(OwnLayer):
+    """Another method: loralib and PEFT drop x."""
+
+    def forward_training(self, seed: int, *inputs: Any) -> Any:
+        (x,), f = inputs, self.now
+        u = x @ f["A"].T
+        keep = np.random.default_rng(seed).random(u.shape) >= self.case.p
+        low = self.s * (u * keep / (1 - self.case.p)) @ f["B"].T
+        return base_forward(self.case, self.weights(), (x,)) + low
+
+
 @on_layer("every row gets the first row's adapter")
 class FirstForAll(OwnLayer):
     """Right in batches of one adapter."""
@@ -461,6 +493,54 @@ class RoughInside(OwnLayer):
 
     def forward(self, *inputs: Any) -> Any:
         return super().forward(*(x.astype(np.float16).astype(x.dtype) for x in inputs))
+
+
+@on_layer(
+    "gradients come in float64 whatever the layer's dtype", (("linear", "float32"),)
+)
+class WideGradients(OwnLayer):
+    """Twice the memory of the optimizer's input."""
+
+    def gradients(self, dy: Any, *inputs: Any) -> Grads:
+        grads = super().gradients(dy, *inputs)
+        return {n: None if g is None else g.astype(float) for n, g in grads.items()}
+
+
+@on_layer("float64 passes through float32 inside", PLAIN)
+class ThroughFloat32(OwnLayer):
+    """Whole numbers do not show it."""
+
+    def forward(self, *inputs: Any) -> Any:
+        y = super().forward(*inputs)
+        return y.astype(np.float32).astype(y.dtype)
+
+
+@on_layer("gradients are zero in half precision", (("linear", "float16"),))
+class UnderflowInHalf(OwnLayer):
+    """A loss scale that was forgotten."""
+
+    def gradients(self, dy: Any, *inputs: Any) -> Grads:
+        grads = super().gradients(dy, *inputs)
+        return {n: None if g is None else 0 * g for n, g in grads.items()}
+
+
+@on_layer("the backward clears the caller's dy")
+class ClearsCotangent(OwnLayer):
+    """In-place reuse of an array that is not its own."""
+
+    def gradients(self, dy: Any, *inputs: Any) -> Grads:
+        grads = super().gradients(dy, *inputs)
+        dy[...] = 0
+        return grads
+
+
+@on_layer("DoRA divides by a norm of zero", (("linear", "dora"),))
+class DoraZeroOverZero(OwnLayer):
+    """A dead row gives NaN."""
+
+    def forward(self, *inputs: Any) -> Any:
+        V = self.weights()["W"] + self.s * self.now["B"] @ self.now["A"]
+        return super().forward(*inputs) + 0.0 / np.sqrt((V * V).sum(1))
 
 
 @on_layer("an empty batch gives one row")

@@ -3,6 +3,7 @@
 For a subject without a script of its own the calls are written down as lines.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.changed: list[str] = []  # arguments that a call changed in place
         self.names: dict[int, str] = {}
         self.kept: list[Any] = []
 
@@ -69,7 +71,7 @@ class Observed:
         """See Subject.layer."""
         self.most = max(self.most, adapters)
         more = (adapters,) if adapters > 1 else ()
-        made = self._ask("layer", case, *more)
+        made = self._ask("layer", copy.deepcopy(case), *more)
         call = getattr(self.subject, "call", "subject.layer")
         return self._wrap(made, f"{call}(case{''.join(f', {n}' for n in more)})")
 
@@ -79,12 +81,14 @@ class Observed:
 
     def fresh(self, case: Case, init: Any, seed: int) -> "ObservedLayer":
         """See Subject.fresh."""
-        made = self._ask("fresh", case, init, seed)
+        made = self._ask("fresh", copy.deepcopy(case), init, seed)
         return self._wrap(made, f"subject.fresh(case, {init!r}, {seed})")
 
     def load(self, case: Case, folder: Path) -> "ObservedLayer":
         """See Subject.load."""
-        return self._wrap(self._ask("load", case, folder), "subject.load(case, folder)")
+        return self._wrap(
+            self._ask("load", copy.deepcopy(case), folder), "subject.load(case, folder)"
+        )
 
 
 class ObservedLayer:
@@ -92,6 +96,12 @@ class ObservedLayer:
 
     def __init__(self, layer: Any, name: str, log: Log):
         self._layer, self._name, self._log = layer, name, log
+
+    @property
+    def changed(self) -> list[str]:
+        """Arguments that calls changed in place: they get copies, so that nobody else
+        is disturbed."""
+        return list(self._log.changed)
 
     @property
     def own_factors(self) -> bool:
@@ -106,7 +116,13 @@ class ObservedLayer:
             raise NotOffered(method)
 
         def call(*arguments: Any) -> Any:
-            result = checked(method, found(*arguments))
+            given_away = copy.deepcopy(arguments)
+            result = checked(method, found(*given_away))
+            for place, (now, then) in enumerate(
+                zip(given_away, arguments, strict=True)
+            ):
+                if not _alike(now, then):
+                    self._log.changed.append(f"argument {place + 1} of {method}")
             name = f"r{len(self._log.lines)}"
             given = ", ".join(Literal.of(a) for a in arguments)
             line = f"{name} = {self._name}.{method}({given})"
@@ -114,6 +130,14 @@ class ObservedLayer:
             return result
 
         return call
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple | list):
+        return all(map(_alike, a, b))
+    if not isinstance(a, np.ndarray):
+        return True
+    return a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
 def checked(method: str, result: Any) -> Any:

@@ -116,13 +116,16 @@ class Layer:
 class Subject:
     """An implementation of LoRA under test.
 
-    script: lines of the subject's own API that were run since `begin`, where the
-    subject keeps them (see record.Script).
+    files: "peft" where saved files claim to be PEFT's. dora_constant_norm: True where
+    DoRA's gradient treats the norm as a constant (2402.09353, section 4.3; PEFT), so
+    that it is compared with that formula. script: lines of the subject's own API that
+    were run since `begin`, where the subject keeps them (see record.Script).
     """
 
     name = "subject"
     version = ""
-    files = ""  # "peft" where saved files claim to be PEFT's
+    files = ""
+    dora_constant_norm = False
 
     def layer(self, case: Case, adapters: int = 1) -> Any:
         """A layer with the case's frozen arrays and its first so many adapters."""

@@ -141,6 +141,7 @@ def write_scripts(outcomes: Sequence[Outcome], folder: Path) -> int:
     for o in bad(outcomes):
         if o.script:
             stem = f"{o.law}-{o.layer}-{o.option}".replace(" ", "_")
-            (folder / f"{stem}.py").write_text(o.script, encoding="utf-8")
+            text = o.script.encode("utf-8", "backslashreplace")
+            (folder / f"{stem}.py").write_bytes(text)
             written += 1
     return written

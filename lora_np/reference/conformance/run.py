@@ -65,7 +65,7 @@ class _Cell:
         if time.monotonic() > self.stop:
             raise _Enough
         if getattr(self.subject, "dora_constant_norm", False) and case.use_dora:
-            case = replace(case, note={"constant_norm": True})
+            case = replace(case, constant_norm=True)
         if hasattr(self.subject, "begin"):
             self.subject.begin()
         seen = Observed(self.subject)

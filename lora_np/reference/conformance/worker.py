@@ -5,6 +5,7 @@ replaced, and its cell says what happened.
 """
 
 import multiprocessing
+import os
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -18,7 +19,11 @@ START_SECONDS = 120.0  # importing a large library on a busy machine
 
 
 def serve(spec: str, effort: int, pipe: Any) -> None:
-    """The child: build the subject, then answer one cell after another."""
+    """The child: build the subject, then answer one cell after another.
+
+    What the subject prints goes to standard error: standard output is the report's.
+    """
+    os.dup2(2, 1)
     try:
         subject = find(spec)
         pipe.send(("ready", subject.name, getattr(subject, "version", "")))

@@ -1,6 +1,7 @@
 """Subjects by name: ours, the shims, FILE.py:factory, command:PROGRAM."""
 
 import importlib.util
+import inspect
 import shlex
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ def from_file(path: Path, name: str) -> Any:
 class FactorySubject:
     """A function case -> layer as a subject; what else it has is found on it.
 
-    The function may carry `fresh`, `initialisations` and `load` as attributes.
+    The function may carry as attributes what a Subject has: `fresh`, `initialisations`,
+    `load`, `files`, `dora_constant_norm`.
     """
 
     call = "factory"  # how a script makes a layer
@@ -78,7 +80,13 @@ class FactorySubject:
         self.factory = factory
         self.name = name or getattr(factory, "__name__", "subject")
         self.version = ""
-        for method in ("fresh", "initialisations", "load", "files"):
+        for method in (
+            "fresh",
+            "initialisations",
+            "load",
+            "files",
+            "dora_constant_norm",
+        ):
             if hasattr(factory, method):
                 setattr(self, method, getattr(factory, method))
         where = f'runpy.run_path("{path}")["{name}"]' if path else self.name
@@ -95,6 +103,7 @@ class FactorySubject:
 
     def _several(self, case: Any, adapters: int) -> Any:
         try:
-            return self.factory(case, adapters)
+            inspect.signature(self.factory).bind(case, adapters)
         except TypeError:
             raise NotOffered("several adapters: factory(case, adapters)") from None
+        return self.factory(case, adapters)

@@ -31,8 +31,8 @@ class JaxLayer(Layer):
         self.jax.config.update("jax_enable_x64", True)
         self.f, self.case = f, case
         self.names = tuple(inspect.signature(f).parameters)
-        known = {**case.given, **case.factors, "s": case.scale(), "r": case.r,
-                 "lora_alpha": case.lora_alpha}  # fmt: skip
+        known = {**case.given, **case.factors, "s": float(case.scale()), "r": case.r,
+                 "lora_alpha": float(case.lora_alpha)}  # fmt: skip
         missing = [n for n in self.names if n not in known]
         if missing:
             raise NotOffered(f"{f.__name__} asks for {', '.join(missing)}; a case of "

@@ -170,11 +170,23 @@ def merged_forward(s: Any, c: Case) -> Iterator[Check]:
     if c.dtype == "float64":
         yield from same_outputs(got, c.outputs(c.want()), c)
         return
-    y, want = np.asarray(got), c.outputs(c.want())[0]
+    want, stored = c.outputs(c.want()), stored_rounding(c)
+    for i, (y, right) in enumerate(zip(outputs(got), want, strict=True)):
+        yield Check(
+            f"y{i}" if len(want) > 1 else "y", y, right, rounding(c)[i] + stored[i]
+        )
+
+
+def stored_rounding(c: Case) -> tuple[np.ndarray, ...]:
+    """What rounding the merged weight to its dtype can do to each output."""
     size = np.abs(c.want()["delta"]) + np.abs(c.W)
-    x = np.abs(c.given["x"]) if "x" in c.given else np.eye(len(c.W))[c.given["ids"]]
-    stored = 2 * UNIT[c.dtype] * (x @ (size.T if "x" in c.given else size))
-    yield Check("y", y, want, rounding(c)[0] + stored)
+    absolute = {
+        n: np.abs(v)
+        for n, v in c.given.items()
+        if isinstance(v, np.ndarray) and v.dtype == np.float64
+    }
+    there = c.with_given(**{**absolute, c.kind.weight: size})
+    return tuple(2 * UNIT[c.dtype] * y for y in there.base())
 
 
 @law(
@@ -202,8 +214,16 @@ def unmerge(s: Any, c: Case) -> Iterator[Check]:
     for _ in range(2):
         layer.merge()
         layer.unmerge()
+    y = layer.forward(*c.inputs)
+    if c.dtype == "float64":
+        yield from same_outputs(y, c.outputs(c.want()), c)
+    else:
+        limits = zip(rounding(c), stored_rounding(c), strict=True)
+        for got, want, limit in zip(
+            outputs(y), c.outputs(c.want()), map(sum, limits), strict=True
+        ):
+            yield Check("y", got, want, limit)
     yield weightlike("W", layer.weight(), c.W, c)
-    yield from same_outputs(layer.forward(*c.inputs), c.outputs(c.want()), c)
 
 
 @law(
@@ -234,11 +254,11 @@ def merge_order(s: Any, c: Case) -> Iterator[Check]:
 )
 def kept_effect(s: Any, c: Case) -> Iterator[Check]:
     """Each of the subject's operations on a layer of its own; within 64 roundings in
-    float32, since a conversion may pass through an SVD."""
+    float32 beside the dtype's own, since a conversion may pass through an SVD."""
     many = min(2, len(c.adapters))
     want = c.outputs(c.want())[0]
-    unit = max(UNIT["float32"], UNIT[c.dtype])
-    limit = 64 * (c.r + terms(c)) * unit * (float(np.abs(want).max(initial=0)) + 1.0)
+    size = float(np.abs(want).max(initial=0)) + 1.0
+    limit = 64 * (c.r + terms(c)) * UNIT["float32"] * size + 2 * rounding(c)[0]
     for operation in s.layer(c, many).operations():
         layer = s.layer(c, many)
         layer.apply(operation)

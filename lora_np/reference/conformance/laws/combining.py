@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lora_np.reference.conformance.case import Case
-from lora_np.reference.conformance.check import UNIT, Check, law, terms
+from lora_np.reference.conformance.check import UNIT, Check, law, rounding
 
 GROUP = "combining"
 COMBINED = ("linear", "embedding", "conv1d", "conv2d")
@@ -15,11 +15,18 @@ SUMS = ("cat", "svd")  # the ways that claim to be the sum of the weighted updat
 
 
 def near(label: str, got: Any, want: Any, c: Case) -> Check:
-    """Within 64 roundings of the largest entry: square roots and an SVD lie between;
-    at least float32's, since libraries form the square roots of weights in it."""
-    unit = max(UNIT[c.dtype], UNIT["float32"])
-    size = max(float(np.abs(a).max()) for a in (want, c.want()["delta"]))
-    return Check(label, got, want, 64 * c.r * unit * size)
+    """Square roots and an SVD lie between: 64 r roundings in float32 (libraries form
+    the roots of weights in it), or 4 (r + 2) in a rougher dtype, of the largest entry
+    of |s| |B| |A|."""
+    parts = {n: np.abs(a) for n, a in c.factors.items()}
+    product = c.with_factors(**parts).want(s=abs(c.scale()))["delta"]
+    size = max(float(np.abs(a).max()) for a in (want, product))
+    return Check(label, got, want, slack(c) * size)
+
+
+def slack(c: Case) -> float:
+    """The relative part of the limit of `near`."""
+    return max(64 * c.r * UNIT["float32"], 4 * (c.r + 2) * UNIT[c.dtype])
 
 
 def combined(
@@ -52,9 +59,8 @@ def one(s: Any, c: Case) -> Iterator[Check]:
     want = c.want()
     for how in s.layer(c).combinations():
         layer = combined(s, c, (0,), [1.0], how)
-        y, size = np.asarray(want["y"]), np.abs(want["y"]).max() + 1.0
-        unit = max(UNIT[c.dtype], UNIT["float32"])
-        limit = 64 * (c.r + terms(c)) * unit * size
+        y = np.asarray(want["y"])
+        limit = slack(c) * (np.abs(y).max() + 1.0) + rounding(c)[0]
         yield Check(f"{how}: y", layer.forward(*c.inputs), y, limit)
         if not c.use_dora:
             yield near(f"{how}: ΔW", layer.delta(), want["delta"], c)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lora_np.reference.conformance.case import Case
-from lora_np.reference.conformance.check import UNIT, Check, close, law
+from lora_np.reference.conformance.check import UNIT, Check, close, law, whole
 from lora_np.reference.conformance.laws.common import larger, outputs
 
 GROUP = "initialisation"
@@ -25,8 +25,9 @@ def starts_as_the_base(s: Any, c: Case) -> Iterator[Check]:
         layer = s.fresh(c, init, 0)
         for got, want in zip(outputs(layer.forward(*c.inputs)), c.base(), strict=True):
             size = np.abs(want).max() + np.abs(c.W).max() * terms_of(c)
-            unit = max(UNIT["float32"], UNIT[c.dtype])
-            limit = 0.0 if init in (True, "gaussian") and plain(c) else 64 * unit * size
+            svd = init not in (True, "gaussian")  # those are taken in float32
+            unit = max(UNIT["float32"] if svd else 0.0, UNIT[c.dtype])
+            limit = 0.0 if not svd and whole(c) else 64 * unit * size
             yield Check(f"init_lora_weights={init!r}: y", got, want, limit)
 
 
@@ -34,11 +35,6 @@ def terms_of(c: Case) -> float:
     """The largest sum of inputs that one output can meet."""
     x = c.given.get("x", c.given.get("h"))
     return 1.0 if x is None else float(np.abs(x).sum())
-
-
-def plain(c: Case) -> bool:
-    """No arithmetic but whole numbers: the base's output is met exactly."""
-    return c.dtype == "float64" and not c.use_dora and c.kind.linear
 
 
 @law(
@@ -70,8 +66,9 @@ def want_at_start(layer: Any, c: Case) -> list[np.ndarray]:
 @law(
     GROUP,
     "A is drawn from ±1/√in, B is 0; for an embedding A is 0, B normal.",
-    "loralib and PEFT: kaiming_uniform_(a=√5), bound 1/√fan_in. Stored (in, r) the "
-    "initialiser reads fan_in = r, and A is √(in/r) times too large.",
+    "What init_lora_weights=True means in loralib and PEFT: kaiming_uniform_(a=√5), "
+    "bound 1/√fan_in. Stored (in, r) the initialiser reads fan_in = r, and A is "
+    "√(in/r) times too large.",
     layers=("linear", "embedding"),
     options=("plain", "rslora", "dora", "fan_in_fan_out", "dropout"),
     examples=1,
@@ -116,11 +113,10 @@ def split_adds_up(s: Any, c: Case) -> Iterator[Check]:
     examples=1,
 )
 def seeded(s: Any, c: Case) -> Iterator[Check]:
-    """On the default initialisation."""
-    if True not in s.initialisations(c):
-        return
+    """On the first initialisation that is offered."""
+    init = s.initialisations(c)[0]
     first, again, other = (
-        s.fresh(larger(c), True, n).factors()["A"] for n in (1, 1, 2)
+        s.fresh(larger(c), init, n).factors()["A"] for n in (1, 1, 2)
     )
     yield close("A with the same seed", again, first, c)
     differs = "differs" if np.any(other != first) else "the same"

@@ -8,7 +8,7 @@ import numpy as np
 
 from lora_np.reference.conformance.case import Case
 from lora_np.reference.conformance.check import Check, close, law
-from lora_np.reference.conformance.laws.common import outputs, same_outputs
+from lora_np.reference.conformance.laws.common import named, outputs, same_outputs
 
 GROUP = "numeric"
 ROWS = ("linear", "embedding", "conv1d", "conv2d", "qkv", "tasks")
@@ -22,10 +22,16 @@ ROWS = ("linear", "embedding", "conv1d", "conv2d", "qkv", "tasks")
     options=("plain", "float32", "float16"),
 )
 def dtype(s: Any, c: Case) -> Iterator[Check]:
-    """Output, weight after merging, and the gradient of the input."""
+    """Output; gradients, each in the dtype of its array; the weight after merging."""
     layer = s.layer(c)
     y = np.asarray(layer.forward(*c.inputs))
     yield Check("dtype of y", str(y.dtype), c.dtype)
+    grads = named(layer.gradients(c.cast_all(c.dy), *c.inputs), c)
+    inputs = dict(zip(c.kind.inputs, c.inputs, strict=True))
+    for name, array in {**inputs, **layer.factors()}.items():
+        if name in grads:
+            kind = str(np.asarray(array).dtype)
+            yield Check(f"dtype of d{name}", str(grads[name].dtype), kind)
     layer.merge()
     yield Check("dtype of W'", str(np.asarray(layer.weight()).dtype), c.dtype)
 
@@ -65,21 +71,38 @@ def one_row(s: Any, c: Case) -> Iterator[Check]:
     "An in-place += on a result that is still the caller's array.",
 )
 def inputs_untouched(s: Any, c: Case) -> Iterator[Check]:
-    """Compared with copies, after forward and gradients."""
+    """After forward and gradients; whatever was changed is named."""
     layer = s.layer(c)
-    given = tuple(np.array(x) for x in c.inputs)
-    dy = tuple(np.array(g) for g in outputs(c.cast_all(c.dy)))
-    before = tuple(np.array(x) for x in given)
-    layer.forward(*given)
+    layer.forward(*c.inputs)
     try:
-        layer.gradients(dy if len(dy) > 1 else dy[0], *given)
+        layer.gradients(c.cast_all(c.dy), *c.inputs)
     finally:
-        for name, now, then in zip(c.kind.inputs, given, before, strict=True):
-            yield Check(name, now, then)
+        found = ", ".join(dict.fromkeys(layer.changed)) or "nothing"
+        yield Check("changed in place", found, "nothing")
     for name, array in layer.factors().items():
         if name in c.factors:
             yield Check(name, array, c.cast(c.factors[name]))
     yield close("W", layer.weight(), c.cast(c.W), c)
+
+
+@law(
+    GROUP,
+    "A row of DoRA without length gives its bias, and finite gradients.",
+    "V / ‖V‖ is 0 / 0 there; dead output rows occur in pruned models.",
+    layers=("linear",),
+    options=("dora", "fan_in_fan_out dora"),
+    examples=2,
+)
+def zero_row(s: Any, c: Case) -> Iterator[Check]:
+    """The first row of W, of B and of m is zero."""
+    W, B, m = (c.W.copy(), c.factors["B"].copy(), c.factors["m"].copy())
+    W[0], B[0], m[0] = 0.0, 0.0, 0.0
+    dead = c.with_given(W=W).with_factors(B=B, m=m)
+    layer = s.layer(dead)
+    yield from same_outputs(layer.forward(*c.inputs), dead.outputs(dead.want()), dead)
+    for name, g in named(layer.gradients(c.dy, *c.inputs), c).items():
+        found = "finite" if np.isfinite(g).all() else "not finite"
+        yield Check("d" + name, found, "finite")
 
 
 @law(
