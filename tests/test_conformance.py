@@ -161,6 +161,76 @@ def test_a_subject_that_cannot_be_built_is_one_sentence(tmp_path, capsys):
             assert f"pip install {library}" in capsys.readouterr().err
 
 
+IN_PLACE = """
+        self.W = case.W
+
+    def merge(self):
+        f = self.case.factors
+        self.W += self.case.scale() * (f["B"] @ f["A"])
+        self.merged = True
+
+    def weight(self):
+        return self.W
+
+    merged = False
+"""
+
+
+def test_an_ordinary_in_place_layer_is_no_failure(tmp_path):
+    """It holds the case's own arrays and merges into them."""
+    merged = "c.W.T + (0 if self.merged else 1) * c.lora_alpha / c.r"
+    spec = subject_file(
+        tmp_path, where=("self.case = case\n", "self.case = case" + IN_PLACE),
+        what=("c.W.T + c.lora_alpha / c.r", merged),
+    )  # fmt: skip
+    found = outcomes(spec, "algebra")
+    assert found["algebra.merged forward"].state == PASS
+    assert found["algebra.merged weight"].state == PASS
+
+
+DORA = """
+import numpy as np
+
+
+class Dora:
+    def __init__(self, case):
+        self.c = case
+
+    def parts(self):
+        c, f = self.c, self.c.factors
+        V = c.W + c.scale() * f["B"] @ f["A"]
+        n = np.sqrt((V * V).sum(1))
+        return V, n, f
+
+    def forward(self, x):
+        V, n, f = self.parts()
+        y = x @ ((f["m"] / n)[:, None] * V).T
+        return y if self.c.b is None else y + self.c.b
+
+    def gradients(self, dy, x):
+        V, n, f = self.parts()
+        g, s = dy.T @ x, self.c.scale()
+        dV, dm = (f["m"] / n)[:, None] * g, (g * V).sum(1) / n  # n held constant
+        return {"A": s * f["B"].T @ dV, "B": s * dV @ f["A"].T, "m": dm}
+
+
+def factory(case):
+    return Dora(case)
+
+
+factory.dora_constant_norm = True
+"""
+
+
+def test_dora_with_a_constant_norm_is_a_method_of_its_own(tmp_path):
+    path = tmp_path / "dora.py"
+    chosen = list(cells(["gradient"], ["linear"], ["dora"]))
+    for text, state in ((DORA, PASS), (DORA.replace("= True", "= False"), FAIL)):
+        path.write_text(text)
+        found = {o.law: o for o in run_apart(f"{path}:factory", chosen)[2]}
+        assert found["gradient.by hand"].state == state
+
+
 # ---- the command
 
 
@@ -186,6 +256,20 @@ def test_the_command_prints_writes_and_returns(tmp_path, capsys):
                  "--layer", "linear", "--option", "plain", "--json", "-"])  # fmt: skip
     assert code == 0
     assert json.loads(capsys.readouterr().out)["cells"][0]["state"] == PASS
+
+
+def test_what_a_subject_prints_or_says_does_not_break_the_report(tmp_path, capfd):
+    """stdout is the report's; a lone surrogate in a message is escaped."""
+    noise = "print('noise'); raise ValueError('a' + chr(0xD800))"
+    spec = subject_file(tmp_path, loud=("return Layer(case)", noise))
+    page, scripts = tmp_path / "p.html", tmp_path / "scripts"
+    chosen = ["--subject", spec, "--only", "algebra.forward", "--layer", "linear",
+              "--option", "plain"]  # fmt: skip
+    assert main(["conformance", *chosen, "--json", "-"]) == 1
+    assert json.loads(capfd.readouterr().out)["cells"][0]["state"] == ERROR
+    files = ["--html", str(page), "--scripts", str(scripts)]
+    assert main(["conformance", *chosen, *files]) == 1
+    assert "a\\ud800" in page.read_text("utf-8") and list(scripts.iterdir())
 
 
 def test_a_page_escapes_what_a_subject_says():
@@ -273,7 +357,17 @@ def test_a_program_without_numpy_is_a_subject(tmp_path):
     found = outcomes(program(tmp_path), *laws)
     assert [found[law].state for law in laws] == [PASS, PASS, PASS, MISSING]
     wrong = outcomes(program(tmp_path, "s[0][0] * sum", "sum"), *laws[:1])
-    assert wrong["algebra.forward"].state == FAIL
+    failed = wrong["algebra.forward"]
+    assert failed.state == FAIL
+    script = tmp_path / "again.py"
+    script.write_text(failed.script, encoding="utf-8")
+    alone = "import sys, runpy; sys.modules['lora_np'] = None; "
+    alone += f"runpy.run_path({str(script)!r})"
+    done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True)
+    assert done.returncode == 1 and "AssertionError" in done.stderr, done.stderr
+    program(tmp_path)  # mended
+    done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -318,6 +412,20 @@ def test_two_lines_in_a_conftest(tmp_path):
     assert done.returncode == 1
     assert "gradient.by hand does not hold" in done.stdout
     assert "smallest case found:" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_laws_are_chosen_like_other_tests(tmp_path):
+    subject_file(tmp_path)
+    (tmp_path / "conftest.py").write_text(
+        'pytest_plugins = ["lora_np.reference.pytest_plugin"]\n'
+        'lora_subject = "my_lora.py:factory"\n'
+    )
+    (tmp_path / "test_own.py").write_text("def test_own():\n    assert 1 + 1 == 2\n")
+    assert "1 passed" in run_pytest(tmp_path, "test_own.py").stdout
+    one = "conftest.py::algebra.forward[linear-plain]"
+    assert "1 passed" in run_pytest(tmp_path, one).stdout
+    found = run_pytest(tmp_path, "--collect-only").stdout
+    assert one in found and f"{len(list(cells())) + 1} tests collected" in found
 
 
 def test_a_factory_itself_in_a_conftest(tmp_path):

@@ -26,7 +26,12 @@ from lora_np.reference.conformance.run import (
     run_cell,
 )
 from lora_np.reference.strategies import cases
-from lora_np.reference.subjects.own import ConstantNormSubject, OwnSubject
+from lora_np.reference.subjects.own import (
+    ConstantNormSubject,
+    OwnLayer,
+    OwnSubject,
+    right_pair,
+)
 
 ORACLE = {
     "lora_linear": oracle.linear, "lora_embedding": oracle.embedding,
@@ -210,6 +215,31 @@ def test_the_whole_table():
     assert len(alone) >= 15, alone
     text = mutants.markdown(found)
     assert "NOTHING" not in text and "life:both_zero" in text
+
+
+class Scaled(OwnLayer):
+    """Every gradient times a factor: how small an error does each dtype's law see?"""
+
+    factor = 0.0
+
+    def gradients(self, dy, *inputs):
+        grads = super().gradients(dy, *inputs)
+        return {n: None if g is None else self.factor * g for n, g in grads.items()}
+
+
+@pytest.mark.parametrize(
+    "option, smallest",
+    [("plain", 1e-9), ("float32", 1e-5), ("float16", 0.05), ("bfloat16", 0.3)],
+)
+def test_how_large_an_error_of_the_gradient_each_dtype_lets_through(option, smallest):
+    """Zero is seen everywhere, and so is `smallest`, relative."""
+    law = next(law for law in LAWS if law.label == "gradient.by hand")
+    for factor in (0.0, 1.0 + smallest):
+        wrong = type("Wrong", (Scaled,), {"factor": factor})
+        subject = OwnSubject()
+        subject.layer = lambda case, n=1, w=wrong: w(case, right_pair("lora_linear"))
+        outcome = run_cell(subject, law, "linear", option, shrink_seconds=0)
+        assert outcome.state == FAIL, factor
 
 
 def test_a_subject_that_offers_little_is_told_what_is_missing():

@@ -3,9 +3,10 @@
     pytest_plugins = ["lora_np.reference.pytest_plugin"]
     lora_subject = "my_lora.py:factory"          # beside conftest.py; or a factory
 
-Every law on every column is a test, named group.law[layer-option]; what the subject
-does not offer is skipped with the reason. `lora_only = ["gradient"]` chooses laws,
-`lora_layers = ["linear"]` layers.
+Every law on every column is a test, conftest.py::group.law[layer-option]; what the
+subject does not offer is skipped with the reason. `lora_only = ["gradient"]` chooses
+laws, `lora_layers = ["linear"]` layers. The tests run in pytest's own process: a
+subject that hangs or crashes is for the command, `python -m lora_np conformance`.
 """
 
 from collections.abc import Iterator
@@ -59,12 +60,10 @@ def told(law: Law, outcome: Outcome) -> str:
     )
 
 
-class LawCollector(pytest.Collector):
-    """All cells of one conftest's subject."""
+class LawFile(pytest.File):
+    """The conftest.py that names a `lora_subject`, collected as its laws."""
 
-    def __init__(self, *, conftest: Any, **more: Any):
-        super().__init__(**more)
-        self.conftest = conftest
+    conftest: Any
 
     def collect(self) -> Iterator[LawItem]:
         """The matrix as items."""
@@ -82,31 +81,21 @@ def subject_of(conftest: Any) -> Any:
     """The conftest's `lora_subject`: a word for `find`, a factory, or a subject."""
     given = conftest.lora_subject
     if isinstance(given, str):
-        beside = Path(conftest.__file__).parent / given.rpartition(":")[0]
-        return find(
-            f"{beside}:{given.rpartition(':')[2]}" if beside.is_file() else given
-        )
+        file, _, name = given.rpartition(":")
+        beside = Path(conftest.__file__).parent / file
+        return find(f"{beside}:{name}" if beside.is_file() else given)
     return given if hasattr(given, "layer") else FactorySubject(given)
 
 
-class LawPlugin:
-    """Adds the items to the session, once."""
-
-    def __init__(self, conftest: Any):
-        self.conftest = conftest
-
-    @pytest.hookimpl
-    def pytest_collection_modifyitems(self, session: Any, items: list) -> None:
-        """After the project's own tests, unless single tests were asked for."""
-        collector = LawCollector.from_parent(
-            session, name="lora_laws", nodeid="lora_laws", conftest=self.conftest
-        )
-        items.extend(collector.collect())
-
-
-def pytest_plugin_registered(plugin: Any, manager: Any) -> None:
-    """Whatever conftest names a `lora_subject` gets its laws."""
-    if hasattr(plugin, "lora_subject") and not isinstance(plugin, LawPlugin):
-        name = f"lora_laws_{getattr(plugin, '__file__', id(plugin))}"
-        if not manager.has_plugin(name):
-            manager.register(LawPlugin(plugin), name)
+def pytest_collect_file(file_path: Path, parent: Any) -> LawFile | None:
+    """A conftest.py with a `lora_subject` is a file of tests: so files, node ids and -k
+    choose among them as among any others."""
+    if file_path.name != "conftest.py":
+        return None
+    for plugin in parent.config.pluginmanager.get_plugins():
+        here = getattr(plugin, "__file__", None) == str(file_path)
+        if here and hasattr(plugin, "lora_subject"):
+            made = LawFile.from_parent(parent, path=file_path)
+            made.conftest = plugin
+            return made
+    return None

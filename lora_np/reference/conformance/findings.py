@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent.parent / "findings"
-JUDGEMENTS = ("defect", "crash", "missing check", "documented limitation")
+JUDGEMENTS = (
+    "defect",
+    "crash",
+    "missing check",
+    "documented limitation",
+    "differs from the paper",
+)
 
 
 @dataclass(frozen=True)

@@ -20,20 +20,59 @@ from lora_np.reference.conformance.exchange import Entry, read, write
 from lora_np.reference.conformance.protocol import Grads, Layer, NotOffered
 
 NOT_OFFERED = 3
+# What a script needs to ask the program without this package.
+HELPER = """
+import json, subprocess, tempfile
+from pathlib import Path
+from types import SimpleNamespace as S
+import numpy as np
+class Layer:
+    def __init__(self, case):
+        self.case, self.merged = case, None
+    def ask(self, operation, inputs=(), dy=None):
+        c, folder = self.case, Path(tempfile.mkdtemp())
+        arrays = {**c.given, **dict(zip(c.kind.inputs, inputs)), **c.factors, "s": c.scale(), "dy": dy}
+        data, lines = b"", []
+        for name, value in arrays.items():
+            if value is None: continue
+            a = np.asarray(value); a = a.astype("<i8") if a.dtype.kind in "iub" else a
+            lines.append({"name": name, "role": "input", "dtype": str(a.dtype), "offset": len(data), "count": a.size, "shape": a.shape})
+            data += a.tobytes() + bytes(-a.nbytes % 8)
+        meta = {"format": "lora_np arrays 1", "operation": operation, "layer": c.layer, "option": c.option, "r": c.r, "lora_alpha": c.lora_alpha, "dtype": c.dtype}
+        for part in ("request", "reply"): (folder / part).mkdir()
+        (folder / "request/data.bin").write_bytes(data)
+        (folder / "request/index.json").write_text(json.dumps({**meta, "arrays": lines}))
+        subprocess.run([*COMMAND, folder / "request", folder / "reply"], check=True)
+        index, data = json.loads((folder / "reply/index.json").read_text()), (folder / "reply/data.bin").read_bytes()
+        return {e["name"]: np.frombuffer(data, e["dtype"], e["count"], e["offset"]).reshape(e["shape"]) for e in index["arrays"]}
+    def forward(self, *inputs):
+        found = self.ask("forward", inputs)
+        return found["y"] if "y" in found else (found["y0"], found["y1"])
+    def gradients(self, dy, *inputs):
+        return {n[1:]: a for n, a in self.ask("gradients", inputs, dy).items()}
+    def delta(self):
+        return self.ask("delta")["delta"]
+    def merge(self):
+        c, merged = self.case, self.ask("merge")["merged"]
+        c.given = {**c.given, c.kind.weight: merged}
+        c.factors = {n: 0 * a if n[0] == "B" else a for n, a in c.factors.items()}
+    def weight(self):
+        return self.case.given[self.case.kind.weight]
+"""
 SECONDS = 10.0
 
 
 class CommandSubject:
     """A program with its first arguments."""
 
-    version = ""
+    version, call = "", "Layer"  # how a script makes a layer
 
     def __init__(self, command: Sequence[str]):
         if not command:
             raise ValueError("command: names no program; write command:PROGRAM")
         self.command = list(command)
         self.name = " ".join(command)
-        self.setup = (f"# each call: {self.name} REQUEST REPLY, with the case below",)
+        self.setup = (*HELPER.strip().split("\n"), f"COMMAND = {self.command!r}")
 
     def layer(self, case: Case, adapters: int = 1) -> "CommandLayer":
         """See the protocol."""
