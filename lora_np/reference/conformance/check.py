@@ -75,7 +75,7 @@ class Law:
     run: Callable[[Any, Case], Iterator[Check]]
     layers: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    examples: int = 8
+    examples: int = 16
 
     @property
     def label(self) -> str:
@@ -98,7 +98,7 @@ def law(
     why: str,
     layers: tuple[str, ...] = (),
     options: tuple[str, ...] = (),
-    examples: int = 8,
+    examples: int = 16,
 ) -> Callable:
     """Register a function (subject, case) -> checks as a law."""
     for layer in layers:
