@@ -114,11 +114,12 @@ def run_cell(
     option: str,
     effort: int = 1,
     shrink_seconds: float = SHRINK_SECONDS,
+    most: int = 10**6,
 ) -> Outcome:
     """One law on one column, on drawn cases; a failing case is made small.
 
-    effort: multiplies the law's number of cases. Never raises for what the subject
-    does, but a subject that hangs hangs here: see `worker`.
+    effort: multiplies the law's number of cases; most: and no more than so many. Never
+    raises for what the subject does, but a subject that hangs hangs here: see `worker`.
     """
     from hypothesis import HealthCheck, Phase, given, settings
 
@@ -127,7 +128,7 @@ def run_cell(
     cell = _Cell(subject, law, shrink_seconds)
     start = time.perf_counter()
     rules = settings(
-        max_examples=law.examples * effort,
+        max_examples=min(law.examples * effort, most),
         derandomize=True,
         database=None,
         deadline=None,
