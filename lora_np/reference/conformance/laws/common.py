@@ -34,7 +34,7 @@ def same_outputs(
             yield Check(name, g, w, limit if np.shape(limit) == np.shape(w) else 0.0)
 
 
-def named(grads: dict[str, Any], case: Case) -> dict[str, Array]:
+def named(grads: dict[str, Any]) -> dict[str, Array]:
     """The gradients that a subject returned, without those that are None."""
     return {n: g for n, g in grads.items() if g is not None}
 
@@ -44,15 +44,13 @@ def larger(case: Case, inside: int = 64, outside: int = 48, r: int = 8) -> Case:
     rng = np.random.default_rng(0)
     if case.layer == "embedding":
         given = {"ids": np.arange(5), "E": rng.normal(size=(inside, outside))}
-        shapes = (r, inside), (outside, r)
     else:
         given = {
             "x": rng.normal(size=(5, inside)),
             "W": rng.normal(size=(outside, inside)),
             "b": None,
         }
-        shapes = (r, inside), (outside, r)
-    A, B = (rng.normal(size=shape) for shape in shapes)
+    A, B = rng.normal(size=(r, inside)), rng.normal(size=(outside, r))
     factors = {"A": A, "B": B}
     if case.use_dora:
         factors["m"] = np.ones(outside)

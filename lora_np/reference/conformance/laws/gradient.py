@@ -46,7 +46,7 @@ def wanted(c: Case) -> dict[str, Array]:
 )
 def by_hand(s: Any, c: Case) -> Iterator[Check]:
     """Whatever the subject returns must be right; factors must be among it."""
-    grads = named(s.layer(c).gradients(c.cast_all(c.dy), *c.inputs), c)
+    grads = named(s.layer(c).gradients(c.cast_all(c.dy), *c.inputs))
     want = wanted(c)
     top = max((float(np.abs(v).max()) for v in want.values() if v.size), default=0.0)
     for name, right in want.items():
@@ -101,7 +101,7 @@ def own_derivative(s: Any, c: Case) -> Iterator[Check]:
     """Factors only: inputs may be ids, and the laws above see dx."""
     if c.use_dora and c.constant_norm:
         return  # 2402.09353, section 4.3: not the derivative, on purpose
-    grads = named(s.layer(c).gradients(c.dy, *c.inputs), c)
+    grads = named(s.layer(c).gradients(c.dy, *c.inputs))
     for name, at in c.factors.items():
         if name not in grads:
             continue
@@ -146,7 +146,7 @@ def slope(s: Any, c: Case, name: str, place: tuple, h: float) -> float:
 )
 def through_the_weight(s: Any, c: Case) -> Iterator[Check]:
     """dL/dW entry by entry from the subject's own forward."""
-    grads = named(s.layer(c).gradients(c.dy, *c.inputs), c)
+    grads = named(s.layer(c).gradients(c.dy, *c.inputs))
     here = (np.asarray(s.layer(c).forward(*c.inputs)) * c.dy).sum()
     D = np.zeros_like(c.W)
     for place in np.ndindex(D.shape):
@@ -169,7 +169,7 @@ def through_the_weight(s: Any, c: Case) -> Iterator[Check]:
 )
 def balance(s: Any, c: Case) -> Iterator[Check]:
     """Euler's identity for a product of two factors."""
-    g = named(s.layer(c).gradients(c.cast_all(c.dy), *c.inputs), c)
+    g = named(s.layer(c).gradients(c.cast_all(c.dy), *c.inputs))
     if "A" in g and "B" in g:
         left, right = ((c.factors[n] * g[n].astype(np.float64)).sum() for n in "AB")
         size = sum(float(np.abs(c.factors[n] * g[n]).sum()) for n in "AB")
@@ -186,7 +186,7 @@ def balance(s: Any, c: Case) -> Iterator[Check]:
 def frozen(s: Any, c: Case) -> Iterator[Check]:
     """No gradient by the weight's name; the weight after two steps, bit for bit."""
     layer = s.layer(c)
-    grads = named(layer.gradients(c.cast_all(c.dy), *c.inputs), c)
+    grads = named(layer.gradients(c.cast_all(c.dy), *c.inputs))
     found = "a gradient" if c.kind.weight in grads else "none"
     yield Check(f"d{c.kind.weight}", found, "none")
     if c.layer in STEPPED:
@@ -259,7 +259,7 @@ def accumulation(s: Any, c: Case) -> Iterator[Check]:
         (c.cast_all(c.dy), *c.inputs),
         (c.cast_all(more if len(more) > 1 else more[0]), *c.inputs),
     ]
-    grads = named(s.layer(c).accumulate(batches), c)
+    grads = named(s.layer(c).accumulate(batches))
     want = wanted(c)
     top = max((float(np.abs(v).max()) for v in want.values() if v.size), default=0.0)
     for name in c.factors:
@@ -277,7 +277,7 @@ def accumulation(s: Any, c: Case) -> Iterator[Check]:
 )
 def checkpointing(s: Any, c: Case) -> Iterator[Check]:
     """Against the oracle's gradients."""
-    grads = named(s.layer(c).checkpointed(c.cast_all(c.dy), *c.inputs), c)
+    grads = named(s.layer(c).checkpointed(c.cast_all(c.dy), *c.inputs))
     want = wanted(c)
     top = max((float(np.abs(v).max()) for v in want.values() if v.size), default=0.0)
     for name in c.factors:

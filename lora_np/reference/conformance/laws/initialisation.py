@@ -44,23 +44,22 @@ def terms_of(c: Case) -> float:
     "factor A).",
 )
 def not_dead(s: Any, c: Case) -> Iterator[Check]:
-    """Looked for with an input and a cotangent that no weight hides."""
+    """One step's gradients, unless input and cotangent hide them."""
     for init in s.initialisations(c):
         layer = s.fresh(c, init, 0)
         grads = layer.gradients(c.cast_all(c.dy), *c.inputs)
         alive = any(np.any(grads.get(n)) for n in c.factors if grads.get(n) is not None)
-        zero = not any(np.any(v) for v in want_at_start(layer, c))
-        found = "a gradient" if alive or zero else "all gradients are 0"
+        found = "a gradient" if alive or hidden(c) else "all gradients are 0"
         yield Check(f"init_lora_weights={init!r}", found, "a gradient")
 
 
-def want_at_start(layer: Any, c: Case) -> list[np.ndarray]:
-    """The oracle's gradients for the factors that the layer starts with, but random
-    ones in place of those that are zero: are they hidden by the inputs anyhow?"""
+def hidden(c: Case) -> bool:
+    """Whether input and cotangent alone make every gradient zero: with random factors
+    there is none either."""
     rng = np.random.default_rng(0)
     random = {n: rng.normal(size=a.shape) for n, a in c.factors.items()}
     grads = c.with_factors(**random).want(dy=c.dy)
-    return [grads["d" + n] for n in c.factors]
+    return not any(np.any(grads["d" + n]) for n in c.factors)
 
 
 @law(
@@ -91,7 +90,7 @@ def default_bounds(s: Any, c: Case) -> Iterator[Check]:
 
 @law(
     GROUP,
-    "The rank of a fresh update is at most r, and base + update is the base.",
+    "Base and update of a fresh adapter add up to the weight.",
     "The methods that split W (PiSSA and its kin) must put back what they take.",
 )
 def split_adds_up(s: Any, c: Case) -> Iterator[Check]:

@@ -73,7 +73,7 @@ def base_path_kept(s: Any, c: Case) -> Iterator[Check]:
 def masked_gradient(s: Any, c: Case) -> Iterator[Check]:
     """For one seed: the forward's own differences with step 1, in A, B and x."""
     layer = s.layer(c)
-    grads = named(layer.gradients_training(5, c.dy, *c.inputs), c)
+    grads = named(layer.gradients_training(5, c.dy, *c.inputs))
     for name, at in {**c.factors, "x": c.given["x"]}.items():
         if name not in grads:
             continue

@@ -26,7 +26,7 @@ def dtype(s: Any, c: Case) -> Iterator[Check]:
     layer = s.layer(c)
     y = np.asarray(layer.forward(*c.inputs))
     yield Check("dtype of y", str(y.dtype), c.dtype)
-    grads = named(layer.gradients(c.cast_all(c.dy), *c.inputs), c)
+    grads = named(layer.gradients(c.cast_all(c.dy), *c.inputs))
     inputs = dict(zip(c.kind.inputs, c.inputs, strict=True))
     for name, array in {**inputs, **layer.factors()}.items():
         if name in grads:
@@ -100,7 +100,7 @@ def zero_row(s: Any, c: Case) -> Iterator[Check]:
     dead = c.with_given(W=W).with_factors(B=B, m=m)
     layer = s.layer(dead)
     yield from same_outputs(layer.forward(*c.inputs), dead.outputs(dead.want()), dead)
-    for name, g in named(layer.gradients(c.dy, *c.inputs), c).items():
+    for name, g in named(layer.gradients(c.dy, *c.inputs)).items():
         found = "finite" if np.isfinite(g).all() else "not finite"
         yield Check("d" + name, found, "finite")
 
