@@ -220,11 +220,11 @@ for library in ("peft", "loralib"):
     print(f"  {library}: {summary}; explained by {names} findings")
 print()
 for (library, judgement), count in sorted(
-    Counter((f.library, f.judgement) for f in found).items()
+    Counter((f.package, f.judgement) for f in found).items()
 ):
     print(f"  {library:<8} {judgement:<22} {count}")
 for f in found[:12]:
-    print(f"\n{f.library} {versions[f.library]}: {f.says}")
+    print(f"\n{f.package} {versions[f.package]}: {f.says}")
     print(f"    got {f.got}; want {f.want}  ({f.judgement}; law {f.law})")
     if f.upstream:
         print(f"    upstream: {f.upstream}")

@@ -38,7 +38,7 @@ def needs(*libraries):
 
 def test_every_finding_is_whole_and_has_its_script():
     labels = {law.label for law in LAWS}
-    assert len(FOUND) >= 40 and {f.library for f in FOUND} == {"peft", "loralib"}
+    assert len(FOUND) >= 40 and {f.package for f in FOUND} == {"peft", "loralib"}
     for f in FOUND:
         assert f.law in labels and f.judgement in findings.JUDGEMENTS
         assert f.says.endswith(".") and f.got and f.want and f.evidence
@@ -56,7 +56,7 @@ def test_every_failing_cell_is_explained_by_a_finding():
         bad = sum(int(n) for n in re.findall(r"(\d+) (?:fail|error)", summary))
         assert len(recorded) == bad
         for (law, layer, option), name in recorded.items():
-            assert by_name[name].library == library and (layer, option) in columns
+            assert by_name[name].package == library and (layer, option) in columns
             assert law in {known.label for known in LAWS}
 
 
@@ -84,9 +84,9 @@ def test_a_script_that_breaks_is_no_finding(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("finding", FOUND, ids=lambda f: f.name)
 def test_a_finding_is_still_there(finding):
-    needs("torch", "transformers", finding.library)
-    if metadata.version(finding.library) != VERSIONS[finding.library]:
-        pytest.skip(f"was found in {finding.library} {VERSIONS[finding.library]}")
+    needs("torch", "transformers", finding.package)
+    if metadata.version(finding.package) != VERSIONS[finding.package]:
+        pytest.skip(f"was found in {finding.package} {VERSIONS[finding.package]}")
     assert findings.still_there(finding)
 
 

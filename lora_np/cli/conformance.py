@@ -208,7 +208,7 @@ def list_findings() -> int:
     known = ", ".join(f"{name} {version}" for name, version in versions.items())
     print(f"{len(found)} findings, run on {day} with {known}\n")
     for f in found:
-        print(f"{f.library} {versions[f.library]}: {f.says}")
+        print(f"{f.package} {versions[f.package]}: {f.says}")
         print(f"  got {f.got}; want {f.want}; law {f.law}")
         print(f"  {f.judgement}: {f.evidence}")
         if f.upstream:

@@ -25,11 +25,11 @@ class Finding:
     """One: the law that it breaks, what came and what was expected, our judgement.
 
     evidence: why we judge so, from the library's documentation and code. upstream:
-    the library's own thread about it, where we know one.
+    the project's own thread about it, where we know one.
     """
 
     name: str
-    library: str
+    package: str
     law: str
     says: str
     got: str
@@ -58,7 +58,7 @@ def failing(library: str) -> tuple[str, dict[tuple[str, str, str], str]]:
 
 
 def load() -> tuple[list[Finding], dict[str, str], str]:
-    """(findings, versions by library, the day on which they were run).
+    """(findings, versions by package, the day on which they were run).
 
     >>> found, versions, day = load()
     >>> versions["loralib"]
