@@ -197,10 +197,14 @@ def test_constant_norm_dora_is_ours_too():
 
 LIKELY = ("algebra.forward", "gradient.by hand")
 LAWS_LIKELY_FIRST = tuple(sorted(LAWS, key=lambda law: law.label not in LIKELY))
-LORA = [m for m in mutants.mutants() if m.subject is not None]
+LORA = [  # the catalogue's pairs are rejected by test_agreement too: here they are slow
+    pytest.param(m, id=m.label, marks=[pytest.mark.slow] * (m.wrong is not None))
+    for m in mutants.mutants()
+    if m.subject is not None
+]
 
 
-@pytest.mark.parametrize("mutant", LORA, ids=lambda m: m.label)
+@pytest.mark.parametrize("mutant", LORA)
 def test_a_law_catches_each_wrong_implementation(mutant):
     caught = mutants.caught_by(mutant, LAWS_LIKELY_FIRST)
     assert next(caught, None) is not None, mutant.why

@@ -158,8 +158,6 @@ def factory(case):
     if case.layer != "linear" or case.use_dora or case.use_rslora or case.p:
         raise NotOffered("plain linear layers only")
     layer = LoraLinear(case.W.shape[1], case.W.shape[0], case.r, case.lora_alpha)
-    if case.b is None:
-        layer.base.bias = None
     return TorchLayer(layer, case, weight="base.weight", bias="base.bias", A="lora_A",
                       B="lora_B", merge=LoraLinear.merge)
 """

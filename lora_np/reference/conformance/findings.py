@@ -17,6 +17,7 @@ JUDGEMENTS = (
     "missing check",
     "documented limitation",
     "differs from the paper",
+    "documentation error",
 )
 
 
@@ -50,7 +51,7 @@ def failing(library: str) -> tuple[str, dict[tuple[str, str, str], str]]:
     Every cell of the matrix that failed or raised when the library was run.
 
     >>> summary, cells = failing("loralib")
-    >>> cells["algebra.rank", "conv2d", "plain"]
+    >>> cells["algebra.rank", "conv2d", "strided"]
     'lora_conv_rank'
     """
     kept = json.loads((FOLDER / "findings.json").read_text("utf-8"))["runs"][library]

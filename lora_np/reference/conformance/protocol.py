@@ -116,6 +116,11 @@ class Layer:
 class Subject:
     """An implementation of LoRA under test.
 
+    For FILE.py:factory, `layer` is the function itself, factory(case) or, for several
+    adapters, factory(case, adapters); it may carry the rest of this class as attributes
+    (factory.fresh = …). A layer or option that the implementation does not have is
+    refused with NotOffered; otherwise it is tested as if it were there.
+
     files: "peft" where saved files claim to be PEFT's. dora_constant_norm: True where
     DoRA's gradient treats the norm as a constant (2402.09353, section 4.3; PEFT), so
     that it is compared with that formula. script: lines of the subject's own API that

@@ -3,12 +3,16 @@
     from lora_np.reference.subjects.torch_module import TorchLayer
 
     def factory(case):
+        if case.layer != "linear" or case.option != "plain":
+            raise NotOffered("plain linear layers")     # from conformance.protocol
         layer = MyLoRALinear(case.W.shape[1], case.W.shape[0], case.r, case.lora_alpha)
         return TorchLayer(layer, case, weight="base.weight", bias="base.bias",
                           A="lora_A", B="lora_B")
 
 Names are attribute paths; `transposed=("A",)` says which are stored the other way
-round. What the module cannot do is left out of `offers`.
+round. A case that the module does not have (another kind of layer, rsLoRA, DoRA,
+dropout) is to be refused with NotOffered, or it is tested as if it had it. A subclass
+adds what a module cannot say by names: `delta`, `scale_by`, `disable`, `save`, …
 """
 
 import importlib
@@ -38,16 +42,20 @@ class TorchLayer(Layer):
     def __init__(self, module: Any, case: Case, weight: str, bias: str | None = None,
                  transposed: Sequence[str] = (), merge: Callable | None = None,
                  unmerge: Callable | None = None, **factors: str):  # fmt: skip
+        missing = sorted(set(case.factors) - set(factors))
+        if missing:
+            raise NotOffered(f"{case.layer}, {case.option}: no {', '.join(missing)}")
         self.torch, self.case, self.module = _torch(), case, module
         self.names = factors
         self.all = {**factors, case.kind.weight: weight}
-        if case.b is not None:
-            if bias is None:
-                raise NotOffered("a bias")
+        if bias is None and case.b is not None:
+            raise NotOffered("a bias")
+        if bias is not None:
             self.all["b"] = bias
         self.turned, self._merge, self._unmerge = set(transposed), merge, unmerge
         module.to(getattr(self.torch, case.dtype))
-        values = {**case.factors, case.kind.weight: case.W, "b": case.b}
+        b = np.zeros(case.W.shape[0]) if case.b is None else case.b
+        values = {**case.factors, case.kind.weight: case.W, "b": b}
         for name, path in self.all.items():
             self._set(name, path, values[name])
         module.eval()
@@ -101,6 +109,8 @@ class TorchLayer(Layer):
             given = self._in(inputs, grad=True)
             self.module(*given).backward(self._in([dy])[0])
         found = {n: self._get(n).grad for n in self.all}
+        if self.case.b is None:
+            found.pop("b", None)
         if len(batches) == 1:
             found |= dict(zip(self.case.kind.inputs, [v.grad for v in given]))
         return {n: None if g is None else self._out(g, n) for n, g in found.items()}
