@@ -23,7 +23,7 @@ def test_there_are_chapters_and_nothing_else():
     assert {p.stem for p in FOLDER.glob("*.ipynb")} == set(NAMES)
 
 
-LONG = {n for n in NAMES if n[:2] in ("06", "07", "08", "09", "10")}  # 20 to 40 s each
+LONG = {n for n in NAMES if n[:2] in ("05", "06", "07", "08", "09", "10", "11")}
 RUN = [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in NAMES]
 
 

@@ -42,10 +42,10 @@ class TorchLayer(Layer):
     def __init__(self, module: Any, case: Case, weight: str, bias: str | None = None,
                  transposed: Sequence[str] = (), merge: Callable | None = None,
                  unmerge: Callable | None = None, **factors: str):  # fmt: skip
+        self.torch, self.case, self.module = _torch(), case, module
         missing = sorted(set(case.factors) - set(factors))
         if missing:
             raise NotOffered(f"{case.layer}, {case.option}: no {', '.join(missing)}")
-        self.torch, self.case, self.module = _torch(), case, module
         self.names = factors
         self.all = {**factors, case.kind.weight: weight}
         if bias is None and case.b is not None:
