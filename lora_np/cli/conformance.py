@@ -25,7 +25,6 @@ Exit status: 0 when no law fails, 1 when one does or raises, 2 for an error in w
 """
 
 
-# fmt: off
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of `conformance`."""
     add = parser.add_argument
@@ -78,10 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --mutants: the table as Markdown",
     )
-    add("--findings", action="store_true",
-        help="what was found in released libraries, with versions and judgement")
+    add(
+        "--findings",
+        action="store_true",
+        help="what was found in released libraries, with versions and judgement",
+    )
     add("--golden", type=Path, metavar="FOLDER", help="write the golden vectors")
-# fmt: on
 
 
 def run(options: argparse.Namespace) -> int:

@@ -14,8 +14,8 @@ from lora_np.reference import WRONG as CATALOGUE
 from lora_np.reference import Draw, Wrong, check_pair, pair
 from lora_np.reference.conformance.laws import LAWS, Law
 from lora_np.reference.conformance.mutant_layers import LIVES, Life
-from lora_np.reference.conformance.run import FAIL, PASS, run_cell
-from lora_np.reference.subjects.own import PAIRS, ConstantNormSubject, OwnSubject
+from lora_np.reference.conformance.run import FAIL, run_cell
+from lora_np.reference.subjects.own import ConstantNormSubject, OwnSubject
 
 CASES = 8  # of a law for one mutant: enough to catch it, and the table takes minutes
 CERTIFIED = "certified"  # stands for check_pair in the table
@@ -139,16 +139,4 @@ def markdown(verdicts: list[Verdict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def passes(law: Law) -> bool:
-    """Whether our own subject holds the law wherever it is offered (a control)."""
-    own = OwnSubject()
-    for columns in COLUMNS.values():
-        for layer, option in columns:
-            if law.speaks_of(layer, option):
-                outcome = run_cell(own, law, layer, option)
-                if outcome.state not in (PASS, "not offered"):
-                    return False
-    return True
-
-
-__all__ = ["PAIRS", "Mutant", "Verdict", "caught_by", "mutants", "unique"]
+__all__ = ["Mutant", "Verdict", "caught_by", "mutants", "unique"]
